@@ -1,0 +1,21 @@
+"""The two ways in which a command ends badly."""
+
+
+class UserError(Exception):
+    """The user asked for something that cannot be: exit status 2.
+
+    The message is one line that says what is wrong, where, and what to write instead.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class RunError(Exception):
+    """The run itself failed (a loss that is NaN, a conversion without int8 kernels): exit status 1.
+
+    The message is one line that says what happened, at which step or in which layer.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
