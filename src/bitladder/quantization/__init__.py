@@ -1,0 +1,57 @@
+"""Quantization without Lightning: prepare, calibrate or train, convert, export.
+
+>>> plans = prepare(model, Recipe(method="ptq"), example_args=(x,))  # doctest: +SKIP
+>>> calibrate(model, batches)  # doctest: +SKIP
+>>> export(convert(model), x, "model_int8.pt2")  # doctest: +SKIP
+"""
+
+from bitladder.quantization.calibrate import calibrate
+from bitladder.quantization.convert import convert, float_copy
+from bitladder.quantization.deploy import Deployment, deploy, export
+from bitladder.quantization.observers import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageObserver,
+    Observer,
+)
+from bitladder.quantization.prepare import (
+    LayerPlan,
+    link_batch_norms,
+    prepare,
+    quantized_layers,
+    set_observing,
+    set_quantizing,
+)
+from bitladder.quantization.recipe import Recipe
+from bitladder.quantization.schedule import Schedule
+from bitladder.quantization.scheme import ACTIVATION, WEIGHT, Scheme
+from bitladder.quantization.state_dict import load_quantization_state, quantization_state
+from bitladder.quantization.watch import Call, watch
+
+__all__ = [
+    "ACTIVATION",
+    "WEIGHT",
+    "Call",
+    "Deployment",
+    "HistogramObserver",
+    "LayerPlan",
+    "MinMaxObserver",
+    "MovingAverageObserver",
+    "Observer",
+    "Recipe",
+    "Schedule",
+    "Scheme",
+    "calibrate",
+    "convert",
+    "deploy",
+    "export",
+    "float_copy",
+    "link_batch_norms",
+    "load_quantization_state",
+    "prepare",
+    "quantization_state",
+    "quantized_layers",
+    "set_observing",
+    "set_quantizing",
+    "watch",
+]

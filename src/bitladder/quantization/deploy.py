@@ -1,0 +1,146 @@
+"""The end of quantization: convert, compare, compile, check the kernels, write the artifact."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bitladder.errors import RunError
+from bitladder.quantization.convert import convert, scheme_of
+from bitladder.quantization.export import compile_package, load_package
+from bitladder.quantization.prepare import LayerPlan, quantized_layers
+from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
+from bitladder.quantization.watch import Call
+
+FLOAT_AGREEMENT_DB = 60.0
+"""Two orders of fp32 arithmetic differ by less noise than this; a miscompilation by more."""
+
+
+@dataclass
+class Deployment:
+    """An artifact, loaded, and what is known of it."""
+
+    path: Path
+    run: Callable[..., Any]
+    """The compiled model: the module's own signature, fp32 on the CPU."""
+    output_sqnr_db: float
+    """Of the compiled int8 model against the fake-quantized one."""
+    layers: list[dict[str, Any]]
+    """A record a layer, for ``quantization.json``."""
+
+
+def export(model: nn.Module, call: Call | torch.Tensor, path: str | Path) -> Callable[..., Any]:
+    """Compile a float or converted model to a package, check it and load it.
+
+    Args:
+        model: A float model, or what :func:`bitladder.quantization.convert` gave; eval mode, CPU.
+        call: Example arguments with a batch of at least two; the batch size stays free.
+        path: The file to write, ``*.pt2``.
+
+    Returns:
+        The loaded package, callable as the model is.
+
+    Raises:
+        UserError: If the model cannot be exported.
+        RunError: If the compiled model does not compute what ``model`` does, answers differently
+            when called twice, or overwrites its input. The file is then not left behind.
+    """
+    if isinstance(call, torch.Tensor):
+        call = Call((call,), {})
+    path = Path(path)
+    compile_package(model, call, path)
+    return _checked(path, model, call, FLOAT_AGREEMENT_DB)
+
+
+def deploy(
+    model: nn.Module,
+    plans: Sequence[LayerPlan],
+    calls: Sequence[Call],
+    path: Path,
+    *,
+    min_sqnr_db: float,
+) -> Deployment:
+    """Turn a calibrated or trained model into an int8 artifact and prove it.
+
+    Args:
+        model: A prepared model with known ranges, eval mode, fp32 on the CPU.
+        plans: What :func:`bitladder.quantization.prepare` gave.
+        calls: Arguments of real passes, the batch of the first at least two.
+        path: The artifact to write.
+        min_sqnr_db: The least SQNR of every layer and of the output, int8 against fake-quantized.
+
+    Raises:
+        UserError: If the model cannot be exported.
+        RunError: If int8 differs too much from the fake-quantized model, a layer got no int8
+            kernel, or the package is not repeatable; names the layer.
+    """
+    reference = convert(model)
+    layers = quantized_layers(model)
+    points = _output_names(model)
+    sqnr = layer_sqnr(model, reference, points.values(), calls)
+    by_layer = {name: sqnr[point] for name, point in points.items()}
+    for name, db in by_layer.items():
+        if not db >= min_sqnr_db:
+            raise RunError(
+                f"layer {name}: int8 differs from fake-quantized, SQNR {db:.1f} dB is below"
+                f" {min_sqnr_db:.1f} dB; leave it out with quantization.skip"
+            )
+    kernels = compile_package(reference, calls[0], path)
+    try:
+        kernels.require(layers)
+        run = _checked(path, model, calls[0], min_sqnr_db)
+    except RunError:
+        path.unlink(missing_ok=True)
+        raise
+    records = [_record(plan, by_layer, model) for plan in plans]
+    return Deployment(path, run, output_sqnr(model, run, calls), records)
+
+
+def _checked(path: Path, model: nn.Module, call: Call, min_sqnr_db: float) -> Callable[..., Any]:
+    run = load_package(path)
+    db = output_sqnr(model, run, [call])
+    try:
+        if not db >= min_sqnr_db:
+            raise RunError(
+                f"the compiled model differs from the model: SQNR {db:.1f} dB at the output is"
+                f" below {min_sqnr_db:.1f} dB"
+            )
+        require_repeatable(run, call)
+    except RunError:
+        path.unlink(missing_ok=True)
+        raise
+    return run
+
+
+def _output_names(model: nn.Module) -> dict[str, str]:
+    """Where a layer's output appears, by layer: behind its BatchNorm if it has one."""
+    names = {module: name for name, module in model.named_modules()}
+    return {
+        name: name if layer.batch_norm is None else names[layer.batch_norm]
+        for name, layer in quantized_layers(model).items()
+    }
+
+
+def _record(plan: LayerPlan, sqnr: dict[str, float], model: nn.Module) -> dict[str, Any]:
+    names = {module: name for name, module in model.named_modules()}
+    layers = quantized_layers(model)
+    folded = {
+        names[layer.batch_norm]: name
+        for name, layer in layers.items()
+        if layer.batch_norm is not None
+    }
+    record: dict[str, Any] = {
+        "name": plan.name,
+        "type": plan.type,
+        "quantized": plan.quantized,
+        "reason": plan.reason,
+    }
+    if plan.name in folded:
+        record["reason"] = f"folded into {folded[plan.name]}"
+    if plan.quantized:
+        record |= {"kernel": "int8", "sqnr_db": sqnr[plan.name]}
+        record |= scheme_of(layers[plan.name])
+    return record

@@ -1,0 +1,137 @@
+"""From a module to one file that PyTorch alone loads and runs."""
+
+import inspect
+import logging
+import sysconfig
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import config as inductor_config
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from bitladder.errors import UserError
+from bitladder.quantization.kernels import Int8Kernels
+from bitladder.quantization.package import slim
+from bitladder.quantization.trees import tensors
+from bitladder.quantization.watch import Call
+
+# Neither debug symbols nor frame pointers serve whoever loads the file; they double its size.
+_INDUCTOR_OPTIONS: dict[str, Any] = {
+    "freezing": True,
+    "fx_graph_cache": False,
+    "aot_inductor.enable_line_tables": False,
+    "aot_inductor.enable_frame_pointer": False,
+    "aot_inductor.compile_wrapper_opt_level": "Os -fvisibility=hidden",
+}
+
+
+def trace(model: nn.Module, call: Call) -> ExportedProgram:
+    """Export a module with a free batch size.
+
+    Args:
+        model: The module, in eval mode.
+        call: Example arguments; dimension 0 of every tensor that has the batch's size is free.
+            The batch must hold at least two samples.
+
+    Raises:
+        UserError: If the module cannot be exported; names the operation and the line.
+    """
+    assert not any(module.training for module in model.modules()), "export wants eval mode"
+    try:
+        with _quiet(), torch.no_grad():
+            return torch.export.export(
+                model, call.args, call.kwargs, dynamic_shapes=_free_batch(model, call)
+            )
+    except Exception as error:  # torch.export raises whatever the model's own code raises
+        raise UserError(f"the model cannot be exported: {_where(error)}") from error
+
+
+def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
+    """Compile a module for the CPU with AOTInductor and write the package.
+
+    Args:
+        model: The module, in eval mode on the CPU: a float model, or what
+            :func:`bitladder.quantization.convert` gave.
+        call: Example arguments, as for :func:`trace`.
+        path: The file to write, ``*.pt2``; written whole or not at all.
+
+    Returns:
+        Which int8 kernels Inductor chose.
+
+    Raises:
+        UserError: If the module cannot be exported.
+    """
+    program = trace(model, call)
+    kernels = Int8Kernels()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
+        built = Path(scratch) / path.name
+        options = _INDUCTOR_OPTIONS | {"post_grad_custom_pre_pass": kernels.collect}
+        # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
+        with _quiet(), torch.no_grad(), inductor_config.patch(options):
+            torch._inductor.aoti_compile_and_package(program, package_path=str(built))
+        slim(built)
+        built.replace(path)
+    return kernels
+
+
+def load_package(path: Path) -> Any:
+    """Load a package: a callable with the module's signature, fp32 on the CPU."""
+    with _quiet():
+        return torch._inductor.aoti_load_package(str(path))
+
+
+def _free_batch(model: nn.Module, call: Call) -> Any:
+    sizes = [x.shape[0] for x in tensors((call.args, call.kwargs)) if x.dim() > 0]
+    if not sizes or sizes[0] < 2:
+        raise ValueError("the example batch must hold at least two samples")
+
+    def free(x: Any) -> dict[int, Any] | None:
+        batched = isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == sizes[0]
+        return {0: Dim.DYNAMIC} if batched else None
+
+    bound = inspect.signature(model.forward).bind(*call.args, **call.kwargs)
+    return pytree.tree_map(free, dict(bound.arguments))
+
+
+def _where(error: Exception) -> str:
+    """The innermost line of the user's own code in a traceback, and what it said."""
+    message = next((line for line in str(error).splitlines() if line.strip()), "")
+    what = f"{type(error).__name__}: {message.strip()}"
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if _is_users(frame.filename):
+            return f"{frame.filename}:{frame.lineno}: {frame.line} ({what})"
+    return what
+
+
+def _is_users(filename: str) -> bool:
+    """Whether a source file is the user's: not PyTorch's, not Python's, not of this package."""
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+    standard = filename.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in filename
+    return not (filename.startswith(ours) or standard)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the compiler's own chatter from the user's terminal; errors still raise."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch._inductor", "torch.export", "torch._dynamo")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

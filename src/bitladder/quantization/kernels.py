@@ -1,0 +1,53 @@
+"""Which layers Inductor really gave int8 kernels."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from bitladder.errors import RunError
+
+_KERNELS = ("onednn.qconv", "onednn.qlinear")
+
+
+@dataclass
+class Int8Kernels:
+    """Reads int8 kernels off Inductor's graph while it compiles.
+
+    A model that kept its quantize and dequantize operators but got float kernels still gives the
+    right answers, only no faster: nothing but the graph tells.
+    """
+
+    scales: set[str] = field(default_factory=set)
+    """The graph's names of the weight scales that int8 kernels take."""
+
+    def collect(self, graph: torch.fx.Graph) -> None:
+        """Inductor's hook: called with the graph after int8 kernels were chosen."""
+        for node in graph.nodes:
+            if node.op == "call_function" and str(node.target).startswith(_KERNELS):
+                self.scales |= {arg.name for arg in node.args if isinstance(arg, torch.fx.Node)}
+
+    def missing(self, layers: Iterable[str]) -> list[str]:
+        """The layers, by name in the model, that have no int8 kernel."""
+        return [
+            name
+            for name in layers
+            if not any(scale.endswith(_scale_name(name)) for scale in self.scales)
+        ]
+
+    def require(self, layers: Iterable[str]) -> None:
+        """Refuse a model that came out in float.
+
+        Raises:
+            RunError: If a layer has no int8 kernel; names the layers.
+        """
+        missing = self.missing(layers)
+        if missing:
+            raise RunError(
+                f"Inductor chose no int8 kernel for {', '.join(missing)}: the artifact would run"
+                " them in float; leave them out with quantization.skip"
+            )
+
+
+def _scale_name(layer: str) -> str:
+    return "_".join([*layer.split("."), "weight_scale"]).lstrip("_")

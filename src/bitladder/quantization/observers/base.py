@@ -1,0 +1,63 @@
+"""What every observer promises."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from bitladder.quantization.scheme import Scheme
+from bitladder.quantization.state import Float32State
+
+
+class Observer(Float32State):
+    """Watches tensors go by and proposes the range that the integer grid should cover.
+
+    A subclass implements :meth:`observe` and :meth:`range`, and keeps what it learned in
+    **non-persistent buffers**: that is what a checkpoint saves and a resumed run restores.
+
+    Args:
+        scheme: The grid that the range is for. With a ``channel_axis`` the observer keeps one
+            range a channel.
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        super().__init__()
+        self.scheme = scheme
+
+    @abstractmethod
+    def observe(self, x: Tensor) -> None:
+        """Take in one tensor (fp32, any shape, detached)."""
+
+    @abstractmethod
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The proposed minimum and maximum, fp32, of shape ``[]`` or ``[channels]``.
+
+        Before the first :meth:`observe` the minimum is above the maximum.
+        """
+
+    def forward(self, x: Tensor) -> None:
+        """Observe ``x`` without touching its autograd graph."""
+        with torch.no_grad():
+            self.observe(x.detach().float())
+
+    @property
+    def saw_data(self) -> bool:
+        """Whether anything was observed."""
+        minimum, maximum = self.range()
+        return bool((minimum <= maximum).all())
+
+    def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Minimum and maximum of ``x``: of all of it, or per channel if the scheme says so."""
+        axis = self.scheme.channel_axis
+        if axis is None:
+            minimum, maximum = torch.aminmax(x)
+        else:
+            minimum, maximum = torch.aminmax(x.movedim(axis, 0).flatten(1), dim=1)
+        return minimum, maximum
+
+    def unseen(self) -> None:
+        """Create the buffers ``minimum`` and ``maximum`` as the empty range."""
+        self.minimum: Tensor
+        self.maximum: Tensor
+        self.register_buffer("minimum", torch.tensor(torch.inf), persistent=False)
+        self.register_buffer("maximum", torch.tensor(-torch.inf), persistent=False)

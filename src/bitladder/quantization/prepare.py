@@ -1,0 +1,136 @@
+"""Preparing a model: its layers become twins that can be quantized."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from bitladder.errors import UserError
+from bitladder.quantization.fake_quantize import FakeQuantize
+from bitladder.quantization.layers import TWINS, QuantizedLayer
+from bitladder.quantization.recipe import Recipe
+from bitladder.quantization.watch import Observed, watch
+
+
+@dataclass
+class LayerPlan:
+    """What becomes of one layer, and why."""
+
+    name: str
+    type: str
+    quantized: bool
+    reason: str | None = None
+    """Why it stays float; ``None`` for a layer that is quantized."""
+
+
+def prepare(
+    model: nn.Module,
+    recipe: Recipe,
+    *,
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    example_args: tuple[Any, ...] | None = None,
+) -> list[LayerPlan]:
+    """Swap the model's quantizable layers for their twins, in place.
+
+    The prepared model computes what it did before, to the bit, until quantizers are switched on
+    (:func:`set_quantizing`, :func:`bitladder.quantization.calibrate`).
+
+    Args:
+        model: The model, changed in place. Parameter names and the ``state_dict`` stay the same.
+        recipe: How to quantize.
+        skip: Name patterns (``fnmatch``) of layers to leave in float.
+        only: Name patterns of the layers to quantize, all if empty.
+        example_args: Arguments of one pass that shows which BatchNorm follows which layer. If
+            ``None``, call :func:`link_batch_norms` after watching a pass.
+
+    Returns:
+        A plan for every layer with parameters, in the order of the model.
+
+    Raises:
+        UserError: If a pattern matches nothing, or no layer can be quantized.
+    """
+    layers = {name: module for name, module in model.named_modules() if _is_layer(module)}
+    _check_patterns("skip", skip, layers)
+    _check_patterns("only", only, layers)
+    plans = []
+    for name, module in layers.items():
+        reason = _why_float(name, module, recipe, skip, only)
+        plans.append(LayerPlan(name, type(module).__name__, reason is None, reason))
+        if reason is None:
+            TWINS[type(module)].adopt(module, recipe.input_quantizer(), recipe.weight_quantizer())
+    if not any(plan.quantized for plan in plans):
+        reasons = "; ".join(sorted({f"{plan.type}: {plan.reason}" for plan in plans}))
+        raise UserError(f"no layer can be quantized ({reasons or 'there is no layer'})")
+    if example_args is not None:
+        training = model.training
+        with torch.no_grad(), watch(model.eval()) as observed:
+            model(*example_args)
+        model.train(training)
+        link_batch_norms(model, observed)
+    return plans
+
+
+def link_batch_norms(model: nn.Module, observed: Observed) -> None:
+    """Fold from now on every BatchNorm that was seen to follow a layer alone."""
+    for layer_name, norm_name in observed.batch_norms.items():
+        layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
+        assert isinstance(layer, QuantizedLayer)
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        layer.fold(norm)
+
+
+def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
+    """The twins of a prepared model by name, each shared one once."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, QuantizedLayer)}
+
+
+def set_quantizing(model: nn.Module, enabled: bool) -> None:
+    """Switch the rounding of inputs and weights on or off."""
+    for layer in quantized_layers(model).values():
+        layer.input_quantize.quantizing = enabled
+        layer.weight_quantize.quantizing = enabled
+
+
+def set_observing(model: nn.Module, enabled: bool) -> None:
+    """Let training passes move the ranges, or freeze them."""
+    for layer in quantized_layers(model).values():
+        layer.weight_quantize.observing = enabled
+        if isinstance(layer.input_quantize, FakeQuantize):
+            layer.input_quantize.observing = enabled
+
+
+def _is_layer(module: nn.Module) -> bool:
+    if type(module) in TWINS:
+        return True
+    return not any(True for _ in module.children()) and any(True for _ in module.parameters(False))
+
+
+def _why_float(
+    name: str, module: nn.Module, recipe: Recipe, skip: Iterable[str], only: Sequence[str]
+) -> str | None:
+    twin = TWINS.get(type(module))
+    if twin is None:
+        base = next((kind.__name__ for kind in TWINS if isinstance(module, kind)), None)
+        kind = type(module).__name__
+        return f"{kind} is a subclass of {base}" if base else f"{kind} has no quantized twin"
+    if any(fnmatchcase(name, pattern) for pattern in skip):
+        return "named in skip"
+    if only and not any(fnmatchcase(name, pattern) for pattern in only):
+        return "not named in only"
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        return f"no int8 kernel pads with padding_mode={module.padding_mode!r}"
+    return recipe.why_not(twin)
+
+
+def _check_patterns(what: str, patterns: Iterable[str], layers: Iterable[str]) -> None:
+    names = list(layers)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            close = get_close_matches(pattern, names, n=1, cutoff=0.0)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"quantization.{what}: {pattern!r} matches no layer{hint}")

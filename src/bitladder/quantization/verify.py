@@ -1,0 +1,113 @@
+"""Does the int8 model still compute what it was trained to?"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitladder.errors import RunError
+from bitladder.quantization.trees import tensors
+from bitladder.quantization.watch import Call
+
+
+@dataclass
+class _Ratio:
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def add(self, reference: Tensor, x: Tensor) -> None:
+        self.signal += reference.double().square().sum().item()
+        self.noise += (reference.double() - x.double()).square().sum().item()
+
+    @property
+    def db(self) -> float:
+        if math.isnan(self.noise) or math.isnan(self.signal):
+            return math.nan
+        if self.noise == 0.0:
+            return math.inf
+        return 10.0 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+
+
+def layer_sqnr(
+    model: nn.Module, other: nn.Module, layers: Iterable[str], calls: Iterable[Call]
+) -> dict[str, float]:
+    """Signal-to-quantization-noise ratio of each layer's output, in dB.
+
+    Both models run the same calls; the noise at a layer holds what all layers before it added.
+
+    Args:
+        model: The model whose outputs are the signal.
+        other: The model that is compared with it; layers have the same names.
+        layers: Names of the layers to compare.
+        calls: Arguments of the passes.
+
+    Returns:
+        dB by layer; infinity where the outputs are equal.
+    """
+    names = list(layers)
+    ratios = {name: _Ratio() for name in names}
+    for call in calls:
+        signal, x = _outputs(model, names, call), _outputs(other, names, call)
+        for name in names:
+            for reference, output in zip(signal[name], x[name], strict=True):
+                ratios[name].add(reference, output)
+    return {name: ratio.db for name, ratio in ratios.items()}
+
+
+def output_sqnr(
+    model: Callable[..., Any], other: Callable[..., Any], calls: Iterable[Call]
+) -> float:
+    """Signal-to-quantization-noise ratio of all tensors of the models' outputs, in dB."""
+    ratio = _Ratio()
+    for call in calls:
+        with torch.no_grad():
+            signal = tensors(model(*call.args, **call.kwargs))
+            x = tensors(other(*call.args, **call.kwargs))
+        for reference, output in zip(signal, x, strict=True):
+            ratio.add(reference, output)
+    return ratio.db
+
+
+def require_repeatable(package: Callable[..., Any], call: Call) -> None:
+    """Call a package twice on the same tensors; nothing may change.
+
+    Inductor may give a buffer of the graph's input to an int8 linear that adds to it in place: the
+    first answer is right, the caller's tensor is overwritten, and the second answer is wrong.
+
+    Raises:
+        RunError: If the second answer differs, or an input tensor was written to.
+    """
+    inputs = tensors((call.args, call.kwargs))
+    before = [x.clone() for x in inputs]
+    first = [x.clone() for x in tensors(package(*call.args, **call.kwargs))]
+    changed = not all(torch.equal(x, y) for x, y in zip(inputs, before, strict=True))
+    second = tensors(package(*call.args, **call.kwargs))
+    differs = not all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+    if changed or differs:
+        what = "overwrites its input tensor" if changed else "gives another answer the second time"
+        raise RunError(
+            f"the compiled model {what}: a quantized layer's output is added to the model's own"
+            " input; leave the layer before that addition out with quantization.skip"
+        )
+
+
+def _outputs(model: nn.Module, names: list[str], call: Call) -> dict[str, list[Tensor]]:
+    outputs: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def keep(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        outputs[name].append(output.detach())
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names
+    ]
+    try:
+        with torch.no_grad():
+            model(*call.args, **call.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs

@@ -1,0 +1,115 @@
+"""Watching one real pass: what calls what, with which tensors.
+
+Which BatchNorm follows which layer is seen, not traced: a BatchNorm belongs to a layer when its
+input *is* that layer's output and nothing else uses that output. This works with any control flow.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from bitladder.quantization.layers import BatchNorm, QuantConv1d, QuantConv2d, QuantizedLayer
+
+
+@dataclass
+class Call:
+    """The arguments of one call of a module."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass
+class Observed:
+    """What was seen while watching."""
+
+    batch_norms: dict[str, str] = field(default_factory=dict)
+    """Names of BatchNorms by the name of the layer that each follows."""
+    executed: set[str] = field(default_factory=set)
+    """Names of the quantizable layers that ran."""
+
+
+class _CountUses(TorchFunctionMode):
+    """Counts how many tensor-valued functions take a tensor as an argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uses: dict[int, int] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            for value in (*args, *(kwargs or {}).values()):
+                if isinstance(value, Tensor):
+                    self.uses[id(value)] = self.uses.get(id(value), 0) + 1
+        return result
+
+
+@contextmanager
+def watch(model: nn.Module) -> Iterator[Observed]:
+    """Watch the passes made inside the ``with`` block; the answer is complete at its end.
+
+    Args:
+        model: A prepared model.
+
+    Yields:
+        An :class:`Observed` that is filled when the block ends without an exception.
+    """
+    observed = Observed()
+    names = {module: name for name, module in model.named_modules()}
+    counter = _CountUses()
+    outputs: list[tuple[QuantizedLayer, Tensor]] = []
+    pairs: list[tuple[QuantizedLayer, Tensor, BatchNorm]] = []
+
+    def keep_output(layer: nn.Module, args: Any, output: Tensor) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        observed.executed.add(names[layer])
+        outputs.append((layer, output))  # keeping it alive keeps its id from being used again
+        counter.uses[id(output)] = 0
+
+    def match_input(norm: nn.Module, args: tuple[Any, ...]) -> None:
+        assert isinstance(norm, BatchNorm)
+        for layer, output in outputs:
+            channels_first = isinstance(layer, (QuantConv1d, QuantConv2d)) or output.dim() == 2
+            if args and output is args[0] and channels_first:
+                pairs.append((layer, output, norm))
+
+    with ExitStack() as stack:
+        for module in names:
+            if isinstance(module, QuantizedLayer):
+                stack.callback(module.register_forward_hook(keep_output).remove)
+            elif type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+                stack.callback(module.register_forward_pre_hook(match_input).remove)
+        stack.enter_context(counter)
+        yield observed
+    calls = [layer for layer, _ in outputs]
+    norms = [norm for *_, norm in pairs]
+    for layer, output, norm in pairs:
+        alone = counter.uses[id(output)] == 1 and norm.track_running_stats
+        if alone and calls.count(layer) == 1 and norms.count(norm) == 1:
+            observed.batch_norms[names[layer]] = names[norm]
+
+
+@contextmanager
+def capture_calls(module: nn.Module) -> Iterator[list[Call]]:
+    """Collect the arguments of every call of ``module`` inside the ``with`` block."""
+    calls: list[Call] = []
+
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(Call(args, kwargs))
+
+    handle = module.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
