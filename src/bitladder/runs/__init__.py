@@ -1,0 +1,19 @@
+"""The run directory: what a run leaves behind, and how it is written and read.
+
+`bitladder.runs.manifest` and `bitladder.runs.hardware` import torch; the rest does not.
+"""
+
+from bitladder.runs.directory import RunDirectory
+from bitladder.runs.files import read_json, write_atomic, write_json
+from bitladder.runs.results import Results, Rung
+from bitladder.runs.table import ladder_table
+
+__all__ = [
+    "Results",
+    "RunDirectory",
+    "Rung",
+    "ladder_table",
+    "read_json",
+    "write_atomic",
+    "write_json",
+]

@@ -1,0 +1,89 @@
+"""The ladder as a table on the terminal."""
+
+from collections.abc import Callable
+
+from rich.table import Table
+from rich.text import Text
+
+from bitladder.runs.results import Results, Rung
+
+MISSING = "-"
+
+
+def ladder_table(results: Results) -> Table:
+    """Return one row a rung, and under each reduced rung what it cost and bought against float.
+
+    Accuracy is compared by difference, size by ratio, latency by speed-up. What was not measured
+    shows as `-`. The table fits 80 columns.
+    """
+    title = (
+        f"{results.experiment or 'run'}: "
+        f"{results.precision}, {results.quantization}, seed {results.seed}"
+    )
+    # Text, because names come from a file and may look like markup.
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("rung")
+    for column in ("accuracy", "size", "latency, batch 1", "latency, batch 32"):
+        table.add_column(column, justify="right")
+    for name, rung in results.rungs.items():
+        table.add_row(Text(name), *_values(rung))
+    base = results.rungs.get("float")
+    reduced = {name: rung for name, rung in results.rungs.items() if name != "float"}
+    if base and reduced:
+        table.add_section()
+        for name, rung in reduced.items():
+            table.add_row(Text(f"{name} / float"), *_ratios(base, rung), style="bold")
+    return table
+
+
+def human_size(size_bytes: int) -> str:
+    """Return a size in decimal units: 532 B, 12.3 kB, 4.56 MB."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def _values(rung: Rung) -> list[str]:
+    accuracy, batch_1, batch_32 = _figures(rung)
+    return [
+        MISSING if accuracy is None else f"{accuracy:.4f}",
+        human_size(rung.size_bytes),
+        *(MISSING if ms is None else f"{_significant(ms)} ms" for ms in (batch_1, batch_32)),
+    ]
+
+
+def _ratios(base: Rung, rung: Rung) -> list[str]:
+    accuracies, *latencies = zip(_figures(base), _figures(rung), strict=True)
+    return [
+        _compare(*accuracies, lambda before, after: f"{after - before:+.4f}"),
+        _compare(base.size_bytes, rung.size_bytes, _size_ratio),
+        *(_compare(*latency, _speed_up) for latency in latencies),
+    ]
+
+
+def _figures(rung: Rung) -> tuple[float | None, float | None, float | None]:
+    latency = rung.latency_ms
+    return rung.metrics.get("test/accuracy"), latency.get("batch_1"), latency.get("batch_32")
+
+
+def _compare(before: float | None, after: float | None, text: Callable[[float, float], str]) -> str:
+    return MISSING if before is None or after is None else text(before, after)
+
+
+def _size_ratio(before: float, after: float) -> str:
+    return f"{after / before:.2f}x" if before > 0 else MISSING
+
+
+def _speed_up(before: float, after: float) -> str:
+    if before <= 0 or after <= 0:
+        return MISSING
+    faster = before / after
+    return f"{faster:.1f}x faster" if faster >= 1 else f"{1 / faster:.1f}x slower"
+
+
+def _significant(value: float) -> str:
+    """Three significant digits: 0.123, 12.3, 123, 1234."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}"

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitladder.errors import UserError
+from bitladder.runs import Results, Rung
+
+FLOATS = st.floats(width=64)
+RUNGS = st.builds(
+    Rung,
+    metrics=st.dictionaries(st.text(), FLOATS, max_size=3),
+    size_bytes=st.integers(min_value=0),
+    latency_ms=st.dictionaries(st.sampled_from(["batch_1", "batch_32"]), FLOATS),
+    artifact=st.none() | st.text(),
+)
+RESULTS = st.builds(
+    Results,
+    status=st.sampled_from(["completed", "failed"]),
+    experiment=st.none() | st.text(),
+    precision=st.text(),
+    quantization=st.text(),
+    seed=st.integers(),
+    rungs=st.dictionaries(st.sampled_from(["float", "int8"]), RUNGS),
+    reason=st.none() | st.text(),
+)
+
+
+def whole() -> dict[str, Any]:
+    rung = {
+        "metrics": {"test/accuracy": 0.5},
+        "size_bytes": 10,
+        "latency_ms": {"batch_1": 1.0, "batch_32": 2.0},
+    }
+    return {
+        "status": "completed",
+        "experiment": "digits",
+        "precision": "fp32",
+        "quantization": "qat",
+        "seed": 1,
+        "rungs": {"float": rung, "int8": rung | {"artifact": "model_int8.pt2"}},
+        "schema_version": 1,
+    }
+
+
+def test_the_form_is_that_of_the_design() -> None:
+    assert Results.from_json(whole()).to_json() == whole()
+
+
+@given(results=RESULTS)
+def test_results_come_back_from_disk_as_they_were(
+    results: Results, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "results.json"
+    results.write(path)
+    # repr, because NaN is not equal to itself.
+    assert repr(Results.read(path)) == repr(results)
+
+
+def test_keys_that_a_later_version_added_are_ignored() -> None:
+    assert Results.from_json(whole() | {"energy_joules": 3.0}) == Results.from_json(whole())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"schema_version": 99}, "schema_version 99, and this bitladder reads 1"),
+        ({"schema_version": None}, "schema_version None"),
+        ({"seed": "one"}, "not whole: seed: "),
+        ({"status": "fine"}, "not whole: status: "),
+        ({"rungs": {"int8": {}}}, r"not whole: rungs\.int8\.metrics: "),
+    ],
+)
+def test_results_that_are_not_ours_are_named_in_one_line(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(whole() | change))
+    with pytest.raises(UserError, match=reason) as got:
+        Results.read(path)
+    assert str(path) in str(got.value)
+    assert "\n" not in str(got.value)
