@@ -1,0 +1,7 @@
+"""Thin Lightning shells around the rooms below them."""
+
+from bitladder.callbacks.finite_guard import FiniteGuard
+from bitladder.callbacks.quantization import Quantization
+from bitladder.callbacks.random_state import RandomState
+
+__all__ = ["FiniteGuard", "Quantization", "RandomState"]

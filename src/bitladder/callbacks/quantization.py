@@ -1,0 +1,284 @@
+"""The callback that turns a training into an int8 model."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import ExitStack
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
+
+from bitladder.callbacks.calibration import calibration_batches, muted, run_step
+from bitladder.callbacks.forwarding import restore_forward, send_forward
+from bitladder.errors import RunError, UserError
+from bitladder.quantization import (
+    Call,
+    Deployment,
+    LayerPlan,
+    MinMaxObserver,
+    Recipe,
+    Schedule,
+    deploy,
+    float_copy,
+    link_batch_norms,
+    load_quantization_state,
+    prepare,
+    quantization_state,
+    quantized_layers,
+    set_observing,
+    set_quantizing,
+    watch,
+)
+from bitladder.quantization.calibrate import calibrating, finish
+from bitladder.quantization.export import trace
+from bitladder.quantization.recipe import MakeObserver, Method
+from bitladder.quantization.schedule import Moment
+from bitladder.quantization.trees import on_cpu
+from bitladder.quantization.watch import Observed, capture_calls
+
+COMPARED_BATCHES = 4
+"""How many calibration batches int8 and fake-quantized are compared on."""
+
+
+class Quantization(L.Callback):
+    """Quantizes a model during Lightning training and leaves an int8 artifact at its end.
+
+    In ``setup`` the model's layers become twins that can be quantized; nothing else changes, and
+    parameter names stay. The first training batch shows which BatchNorm follows which layer.
+    ``qat`` then trains with rounding in forward and backward; ``ptq`` and ``dynamic`` train in
+    float. At the end of ``fit`` a copy is calibrated if need be, converted, compared with the
+    fake-quantized model, compiled, checked for int8 kernels and written; from then on ``test`` and
+    ``predict`` run the compiled int8 model.
+
+    Args:
+        method: ``dynamic``, ``ptq`` or ``qat``.
+        target: Name of the submodule to quantize and deploy. By default the module itself if it
+            defines ``forward``, else its only child with parameters.
+        observer: Makes the observer of a layer's input from its scheme: a class such as
+            :class:`bitladder.quantization.HistogramObserver`, a partial, or your own.
+        weight_observer: The same for weights.
+        skip: Name patterns of layers to leave in float.
+        only: Name patterns of the layers to quantize, all if empty.
+        start: When ``qat`` starts to round: an epoch (int) or a fraction of the training (float).
+        freeze_observers: When ``qat`` stops to move the ranges.
+        freeze_batchnorm: When ``qat`` stops to update folded BatchNorms.
+        calibration_batches: How many batches ``ptq`` calibrates on.
+        min_sqnr_db: The least signal-to-quantization-noise ratio, in dB, of every layer and of the
+            output, int8 against fake-quantized; below it the conversion is refused.
+        artifact: File name of the artifact, below the trainer's ``default_root_dir``.
+
+    Raises:
+        UserError: If an argument, a pattern or the target does not fit the model.
+        RunError: During ``fit``, if conversion fails; names the layer.
+    """
+
+    def __init__(
+        self,
+        method: Method = "qat",
+        *,
+        target: str | None = None,
+        observer: MakeObserver | None = None,
+        weight_observer: MakeObserver | None = None,
+        skip: Sequence[str] = (),
+        only: Sequence[str] = (),
+        start: Moment = 0,
+        freeze_observers: Moment = 0.75,
+        freeze_batchnorm: Moment = 0.75,
+        calibration_batches: int = 32,
+        min_sqnr_db: float = 15.0,
+        artifact: str = "model_int8.pt2",
+    ) -> None:
+        super().__init__()
+        if calibration_batches < 1:
+            raise UserError(
+                f"quantization.calibration_batches={calibration_batches}: write at least 1"
+            )
+        self.recipe = Recipe(
+            method=method, observer=observer, weight_observer=weight_observer or MinMaxObserver
+        )
+        self.schedule = Schedule(
+            start=start, freeze_observers=freeze_observers, freeze_batchnorm=freeze_batchnorm
+        )
+        self.target = target
+        self.skip, self.only = tuple(skip), tuple(only)
+        self.calibration_batches = calibration_batches
+        self.min_sqnr_db = min_sqnr_db
+        self.artifact = artifact
+        self.plans: list[LayerPlan] = []
+        self.deployment: Deployment | None = None
+        self.float_model: nn.Module | None = None
+        """The trained model without rounding, on the CPU: the rung that int8 is compared with."""
+        self.example: Call | None = None
+        """Real arguments of the target, on the CPU."""
+        self._model: nn.Module | None = None
+        self._linked = False
+        self._watching: ExitStack | None = None
+        self._observed: Observed | None = None
+        self._first_calls: list[Call] = []
+
+    @property
+    def state_key(self) -> str:
+        """One key a target, so that two of these callbacks do not share their state."""
+        return f"Quantization[{self.target or ''}]"
+
+    @property
+    def model(self) -> nn.Module:
+        """The module that is quantized; known from ``setup`` on."""
+        assert self._model is not None
+        return self._model
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Prepare the model, once, before weights are restored and optimizers made."""
+        if self._model is None:
+            if is_overridden("configure_model", pl_module):
+                pl_module.configure_model()
+            self._model = find_target(pl_module, self.target)
+            self.plans = prepare(self.model, self.recipe, skip=self.skip, only=self.only)
+        if stage == "fit":
+            restore_forward(self.model)
+            self.deployment = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ranges, scales, switches and folded BatchNorms."""
+        if self._model is None:
+            return {}
+        return {"linked": self._linked, "layers": quantization_state(self.model)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        if state_dict and self._model is not None:
+            load_quantization_state(self.model, state_dict["layers"])
+            self._linked = state_dict["linked"]
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the phase that the schedule asks for; watch the first batch."""
+        if self.recipe.method == "qat":
+            self._set_phase(trainer, batch_idx)
+        if not self._linked:
+            set_quantizing(self.model, False)
+            self._watching = ExitStack()
+            self._first_calls = self._watching.enter_context(capture_calls(self.model))
+            self._observed = self._watching.enter_context(watch(self.model))
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """After the first batch: fold the BatchNorms that were seen, and try an export."""
+        if self._watching is None or self._observed is None:
+            return
+        self._watching.close()
+        self._watching = None
+        link_batch_norms(self.model, self._observed)
+        self._linked = True
+        if not self._first_calls:
+            raise UserError(
+                f"training_step never called the forward of {type(self.model).__name__}, which is"
+                " to be quantized: name the submodule that it calls with target="
+            )
+        # A model that cannot be exported is better known now than after the whole training.
+        first = self._first_calls[0]
+        trace(float_copy(self.model), Call(on_cpu(first.args), on_cpu(first.kwargs)))
+
+    def _set_phase(self, trainer: L.Trainer, batch_idx: int) -> None:
+        epoch, fraction = trainer.current_epoch, _fraction(trainer, batch_idx)
+        schedule = self.schedule
+
+        def reached(moment: Moment) -> bool:
+            return schedule.reached(moment, epoch=epoch, fraction=fraction)
+
+        started = reached(schedule.start)
+        set_quantizing(self.model, started)
+        set_observing(self.model, started and not reached(schedule.freeze_observers))
+        if started and reached(schedule.freeze_batchnorm):
+            for layer in quantized_layers(self.model).values():
+                if layer.batch_norm is not None:
+                    layer.batch_norm.eval()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Calibrate, convert, compare, compile and write; then run int8."""
+        if trainer.interrupted or not self._linked:
+            return
+        module = copy.deepcopy(pl_module).float().cpu().eval()
+        module.trainer = trainer
+        model = find_target(module, self.target)
+        calls = self._calibrate(trainer, module, model)
+        self.float_model = float_copy(model)
+        self.example = calls[0]
+        path = Path(trainer.default_root_dir) / self.artifact
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.deployment = deploy(
+            model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
+        )
+        send_forward(self.model, self.deployment.run)
+
+    def _calibrate(
+        self, trainer: L.Trainer, module: L.LightningModule, model: nn.Module
+    ) -> list[Call]:
+        """Learn the ranges that training left open; real calls of the model for comparison."""
+        method = self.recipe.method
+        count = self.calibration_batches if method == "ptq" else COMPARED_BATCHES
+        frozen = not any(q.weight_quantize.observing for q in quantized_layers(model).values())
+        calls: list[Call] = []
+        with muted(module):
+            if method == "qat" and frozen:
+                for index, batch in enumerate(calibration_batches(trainer, count)):
+                    with capture_calls(model) as seen:
+                        run_step(module, batch, index)
+                    calls += seen
+            else:
+                with calibrating(model, inputs=method == "ptq"):
+                    for index, batch in enumerate(calibration_batches(trainer, count)):
+                        with capture_calls(model) as seen:
+                            run_step(module, batch, index)
+                        calls += seen if index < COMPARED_BATCHES else []
+        finish(model)
+        if not calls:
+            raise RunError("calibration never called the model that is to be quantized")
+        return calls
+
+
+def find_target(module: L.LightningModule, target: str | None) -> nn.Module:
+    """The submodule to quantize.
+
+    Raises:
+        UserError: If there is no such submodule, or it must be named.
+    """
+    if target:
+        try:
+            return module.get_submodule(target)
+        except AttributeError as error:
+            names = [name for name, _ in module.named_modules() if name]
+            close = get_close_matches(target, names, n=1, cutoff=0.0)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"quantization.target={target!r} is no submodule{hint}") from error
+    if type(module).forward is not L.LightningModule.forward:
+        return module
+    children = {n: c for n, c in module.named_children() if any(True for _ in c.parameters())}
+    if len(children) == 1:
+        return next(iter(children.values()))
+    raise UserError(
+        f"{type(module).__name__} defines no forward and has {len(children)} children with"
+        f" parameters ({', '.join(children)}): name the one to quantize with target="
+    )
+
+
+def _fraction(trainer: L.Trainer, batch_idx: int) -> float:
+    """How much of the training is done, in [0, 1]."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    done = []
+    if epochs is not None and epochs > 0:
+        batches = trainer.num_training_batches
+        done.append((trainer.current_epoch + batch_idx / batches) / epochs)
+    if steps > 0:
+        done.append(trainer.global_step / steps)
+    return max(done, default=0.0)
