@@ -1,0 +1,81 @@
+"""From a checked configuration to the objects of a run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+
+from bitladder.callbacks import Quantization
+from bitladder.cli.build import instantiate
+from bitladder.cli.schema import Config
+from bitladder.precision.base import LadderPrecision
+from bitladder.runs import RunDirectory
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, before it has a directory."""
+
+    data: Any
+    task: L.LightningModule
+    precision: LadderPrecision
+    quantization: Quantization | None
+
+
+def assemble(config: Config) -> Parts:
+    """Build data, task, precision and quantization. Nothing is written.
+
+    Raises:
+        UserError: If a part refuses its arguments, or its data are missing or damaged.
+    """
+    data = instantiate(config.data, "data")
+    data.prepare_data()
+    data.setup("fit")
+    net = instantiate(
+        config.model, "model", input_shape=data.input_shape, num_classes=data.num_classes
+    )
+    scheduler = config.scheduler and instantiate(config.scheduler, "scheduler")
+    task = instantiate(
+        config.task,
+        "task",
+        net=net,
+        optimizer=instantiate(config.optimizer, "optimizer"),
+        scheduler=scheduler,
+        num_classes=data.num_classes,
+    )
+    quantization = None
+    if config.quantization["method"] != "none":
+        quantization = instantiate(config.quantization, "quantization")
+    return Parts(data, task, instantiate(config.precision, "precision"), quantization)
+
+
+def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Trainer:
+    """The trainer, its callbacks and its loggers, which all write into the run directory."""
+    callbacks = []
+    for name, node in config.callbacks.items():
+        checkpoint = node["_target_"].endswith(".ModelCheckpoint") and "dirpath" not in node
+        supplied = {"dirpath": str(directory.checkpoints)} if checkpoint else {}
+        callbacks.append(instantiate(node, f"callbacks.{name}", **supplied))
+    if parts.quantization is not None:
+        callbacks.append(parts.quantization)
+    loggers = [
+        instantiate(node, f"logger.{name}", **_place(node, directory))
+        for name, node in config.logger.items()
+    ]
+    return instantiate(
+        config.trainer,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[parts.precision],
+        default_root_dir=str(directory.path),
+    )
+
+
+def _place(node: dict[str, Any], directory: RunDirectory) -> dict[str, str]:
+    """Where a logger writes, as far as the user did not say so."""
+    if node["_target_"].endswith(".CSVLogger"):
+        place = {"save_dir": str(directory.path), "name": "", "version": ""}
+    else:
+        place = {"save_dir": str(directory.path), "name": directory.path.name}
+    return {key: value for key, value in place.items() if key not in node}

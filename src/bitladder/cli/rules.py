@@ -1,0 +1,122 @@
+"""Combinations that cannot be, each with the line that says so. One place, one function a rule."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bitladder.cli.schema import Config
+from bitladder.errors import UserError
+
+CUDA = ("gpu", "cuda")
+"""Values of ``trainer.accelerator`` that ask for a CUDA device."""
+
+
+def check(config: Config) -> None:
+    """Refuse what cannot be on this machine or at all.
+
+    Raises:
+        UserError: The first complaint.
+    """
+    for rule in RULES:
+        if complaint := rule(config):
+            raise UserError(complaint)
+
+
+def cuda_device(config: Config) -> str | None:
+    """A GPU can be asked for only where there is one."""
+    accelerator = config.trainer.get("accelerator")
+    if accelerator in CUDA and not torch.cuda.is_available():
+        return f"trainer.accelerator={accelerator}: there is no CUDA device here: write trainer=cpu"
+    return None
+
+
+def tf32_device(config: Config) -> str | None:
+    """tf32 is arithmetic of CUDA devices; elsewhere it would be fp32 without a word."""
+    if not config.precision["_target_"].endswith(".Tf32Precision"):
+        return None
+    if not torch.cuda.is_available():
+        return "precision=tf32 needs a CUDA device and there is none here: write precision=fp32"
+    if config.trainer.get("accelerator") == "cpu":
+        return "precision=tf32 needs a CUDA device: write trainer=gpu, or precision=fp32"
+    return None
+
+
+def whole_numbers(config: Config) -> str | None:
+    """Counts of which there must be one at least; ``-1`` for "no end" is none."""
+    counts = (
+        ("trainer.max_epochs", config.trainer.get("max_epochs")),
+        ("data.batch_size", config.data.get("batch_size")),
+        ("quantization.calibration_batches", config.quantization.get("calibration_batches")),
+    )
+    for key, value in counts:
+        if isinstance(value, int) and value < 1:
+            return f"{key}={value}: write 1 or more"
+    return None
+
+
+def training_ends(config: Config) -> str | None:
+    """Lightning would train 1000 epochs where nothing says how many."""
+    if config.trainer.get("max_epochs") is None and config.trainer.get("max_steps", -1) < 1:
+        return "trainer.max_epochs is not given: write how many epochs to train"
+    return None
+
+
+def quantization_schedule(config: Config) -> str | None:
+    """QAT starts before training ends, and freezes nothing before it starts.
+
+    Each moment is a fraction of the training in [0, 1] if it is a float, an epoch if an int.
+    """
+    given = {
+        name: value
+        for name in ("start", "freeze_observers", "freeze_batchnorm")
+        if isinstance(value := config.quantization.get(name), int | float)
+    }
+    for name, value in given.items():
+        if value < 0 or (isinstance(value, float) and value > 1.0):
+            return f"quantization.{name}={value}: write a fraction in 0.0 to 1.0 or an epoch"
+    moments = {name: _fraction(value, config) for name, value in given.items()}
+    start = moments.get("start", 0.0)
+    if start >= 1.0:
+        return f"quantization.start={given['start']}: training is over then; write an earlier one"
+    for name, moment in moments.items():
+        if moment < start:
+            return (
+                f"quantization.{name}={given[name]} comes before"
+                f" quantization.start={given['start']}; write a later one"
+            )
+    return None
+
+
+def rate_needs_logger(config: Config) -> str | None:
+    """Lightning's monitor of the learning rate has nowhere to write without a logger."""
+    for name, node in config.callbacks.items():
+        if node["_target_"].endswith(".LearningRateMonitor") and not config.logger:
+            return f"callbacks.{name} needs a logger: write logger=csv or callbacks.{name}=null"
+    return None
+
+
+def checkpoint_exists(config: Config) -> str | None:
+    """A checkpoint to start from must be there."""
+    if config.checkpoint is not None and not Path(config.checkpoint).is_file():
+        return f"checkpoint={config.checkpoint}: there is no such file"
+    return None
+
+
+RULES: tuple[Callable[[Config], str | None], ...] = (
+    cuda_device,
+    tf32_device,
+    whole_numbers,
+    training_ends,
+    quantization_schedule,
+    rate_needs_logger,
+    checkpoint_exists,
+)
+
+
+def _fraction(moment: float, config: Config) -> float:
+    """A moment as a fraction of the training; epochs count for nothing where steps end it."""
+    if isinstance(moment, float):
+        return moment
+    epochs = config.trainer.get("max_epochs")
+    return moment / epochs if epochs else 0.0

@@ -1,0 +1,90 @@
+"""Measuring the rungs: each model as the file that would be shipped."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from bitladder.callbacks.calibration import calibration_batches
+from bitladder.callbacks.forwarding import forwarded
+from bitladder.cli.assemble import Parts
+from bitladder.precision import Fp32Precision
+from bitladder.quantization import Call, export, float_copy
+from bitladder.runs import RunDirectory, Rung, write_atomic
+from bitladder.runs.latency import latencies_ms
+
+
+@dataclass(frozen=True)
+class _Model:
+    path: Path
+    run: Callable[..., Any]
+    shipped: bool
+
+
+def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[str, Rung]:
+    """Compile, test and time the float model, and the int8 model if there is one.
+
+    Both run as compiled packages on the CPU, on the test split, which nothing has touched before.
+    Their logits are kept in ``predictions.npz``.
+
+    Raises:
+        UserError: If the model cannot be exported.
+        RunError: If a compiled model does not compute what the model does.
+    """
+    models, example = _compiled(trainer, parts, directory)
+    target = parts.quantization.model if parts.quantization else parts.task.get_submodule("net")
+    latency = latencies_ms({n: m.run for n, m in models.items()}, example.args, example.kwargs)
+    tester = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[Fp32Precision()],
+    )
+    rungs: dict[str, Rung] = {}
+    logits: dict[str, np.ndarray] = {}
+    task = parts.task.float()
+    for name, model in models.items():
+        with forwarded(target, model.run):
+            (metrics,) = tester.test(task, datamodule=parts.data, verbose=False)
+            outputs = tester.predict(task, parts.data.test_dataloader())
+        assert outputs is not None
+        logits[name] = torch.cat([x for x in outputs if isinstance(x, torch.Tensor)]).numpy()
+        rungs[name] = Rung(
+            metrics={key: float(value) for key, value in metrics.items()},
+            size_bytes=model.path.stat().st_size,
+            latency_ms=latency[name],
+            artifact=model.path.name if model.shipped else None,
+        )
+    labels = torch.cat([y for _, y in parts.data.test_dataloader()]).numpy()
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, labels=labels, **logits)
+    write_atomic(directory.predictions, content.getvalue())
+    return rungs
+
+
+def _compiled(
+    trainer: L.Trainer, parts: Parts, directory: RunDirectory
+) -> tuple[dict[str, _Model], Call]:
+    quantization = parts.quantization
+    if quantization is None:
+        batch = next(iter(calibration_batches(trainer, 1)))
+        model, example = float_copy(parts.task.get_submodule("net")), Call((batch[0],), {})
+    else:
+        assert quantization.float_model is not None
+        assert quantization.example is not None
+        model, example = quantization.float_model, quantization.example
+    path = directory.float_artifact
+    models = {"float": _Model(path, export(model, example, path), shipped=False)}
+    if quantization is not None:
+        assert quantization.deployment is not None
+        deployment = quantization.deployment
+        models["int8"] = _Model(deployment.path, deployment.run, shipped=True)
+    return models, example

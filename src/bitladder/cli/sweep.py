@@ -1,0 +1,69 @@
+"""``bitladder train -m``: one run for every combination, by Hydra's sweeper and launcher."""
+
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from bitladder.cli.compose import Source, compose, one_line_errors, resolve
+from bitladder.cli.configs import PRIMARY
+from bitladder.cli.overrides import combinations, quoted
+from bitladder.cli.rules import check
+from bitladder.cli.status import exit_status
+from bitladder.cli.validate import validate
+from bitladder.errors import UserError
+
+
+def sweep(source: Source, overrides: list[str]) -> int:
+    """Run every combination of the overrides' values and print the sweep's folder.
+
+    Args:
+        source: From :func:`bitladder.cli.compose.open_source`.
+        overrides: As on the command line; ``key=a,b`` stands for two runs.
+
+    Returns:
+        The worst exit status of the runs.
+
+    Raises:
+        UserError: If any of the configurations is wrong; nothing has run then.
+    """
+    for combination in combinations(overrides):
+        check(validate(compose(source, combination)))
+    arguments = source.arguments(overrides)
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    with one_line_errors():
+        plan = hydra.compose_config(
+            PRIMARY, arguments, RunMode.MULTIRUN, with_log_configuration=False
+        )
+        # Said again as an override, so that the jobs and the last line agree on the time in it.
+        folder = str(Path(plan.hydra.sweep.dir))
+        _make(folder)
+        returned = hydra.multirun(PRIMARY, _job, [*arguments, f"hydra.sweep.dir={quoted(folder)}"])
+    print(folder)
+    # A sweeper that searches may return nothing.
+    return max((job.return_value for batch in returned or [] for job in batch), default=0)
+
+
+def _make(folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; write paths.sweeps=FOLDER") from error
+
+
+def _job(composed: DictConfig) -> int:
+    hydra = HydraConfig.get()
+    # A run that fails leaves the others alone.
+    return exit_status(lambda: _train(resolve(composed, hydra.runtime.choices), hydra.sweep.dir))
+
+
+def _train(values: dict[str, object], folder: str) -> int:
+    config = validate(values).in_folder(folder)
+    check(config)
+
+    from bitladder.cli.training import train
+
+    return train(config)

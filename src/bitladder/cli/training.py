@@ -1,0 +1,154 @@
+"""One run, from a checked configuration to a table of its rungs."""
+
+import errno
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import wandb
+from lightning.pytorch.loggers import CSVLogger
+from rich.console import Console
+
+from bitladder.cli.assemble import Parts, assemble, make_trainer
+from bitladder.cli.checkpoint import check_checkpoint
+from bitladder.cli.configs import conf_dir
+from bitladder.cli.logs import logs_in, quiet_libraries
+from bitladder.cli.rungs import measure
+from bitladder.cli.schema import Config
+from bitladder.errors import RunError, UserError
+from bitladder.runs import Results, RunDirectory, Rung, ladder_table, write_atomic, write_json
+from bitladder.runs.manifest import collect
+
+QUANTIZATION_SCHEMA_VERSION = 1
+
+
+def train(config: Config) -> int:
+    """Train, quantize, measure, and tell.
+
+    Args:
+        config: A checked configuration.
+
+    Returns:
+        0. The last line printed is the run's directory.
+
+    Raises:
+        UserError: If a part refuses what it was given.
+        RunError: If the run failed; ``results.json`` then says so.
+    """
+    quiet_libraries()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    parts = assemble(config)
+    if config.checkpoint is not None:
+        check_checkpoint(config.checkpoint, parts.task)
+    name = "-".join(
+        (config.name, config.precision_name, config.quantization_name, f"s{config.seed}")
+    )
+    directory = RunDirectory.create(Path(config.paths["runs"]), name)
+    console = Console(soft_wrap=True)
+    console.print(f"run directory: {directory.path}", highlight=False)
+    with logs_in(directory.log), _recorded(config, directory):
+        rungs = _run(config, parts, directory, console)
+    results = _results(config, rungs)
+    console.print(ladder_table(results))
+    console.print(str(directory.path), highlight=False)
+    return 0
+
+
+def _run(
+    config: Config, parts: Parts, directory: RunDirectory, console: Console
+) -> dict[str, Rung]:
+    write_atomic(directory.config, config.to_yaml())
+    trainer = make_trainer(config, parts, directory)
+    parts.precision.attach(trainer.strategy.root_device)
+    manifest = collect(
+        command=sys.argv,
+        seed=config.seed,
+        config=config.to_yaml(),
+        data_fingerprint=parts.data.fingerprint(),
+        precision=config.precision_name,
+        effective_precision=parts.precision.effective(),
+        project=conf_dir().parent,
+    )
+    write_json(directory.manifest, manifest)
+    for logger in trainer.loggers:
+        if not isinstance(logger, CSVLogger):  # config.yaml is beside its file already
+            logger.log_hyperparams(config.model_dump())
+    trainer.fit(parts.task, datamodule=parts.data, ckpt_path=config.checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise RunError(f"interrupted at step {trainer.global_step}; nothing was converted")
+    if parts.quantization is not None:
+        assert parts.quantization.deployment is not None
+        deployment = parts.quantization.deployment
+        record = {
+            "schema_version": QUANTIZATION_SCHEMA_VERSION,
+            "method": config.quantization["method"],
+            "target": parts.quantization.target,
+            "output_sqnr_db": deployment.output_sqnr_db,
+            "layers": deployment.layers,
+        }
+        write_json(directory.quantization, record)
+    console.print("measuring the rungs: compile, test, time")
+    rungs = measure(trainer, parts, directory)
+    for logger in trainer.loggers:
+        logger.log_metrics(_flat(rungs), step=trainer.global_step)
+        logger.save()
+    _results(config, rungs).write(directory.results)
+    return rungs
+
+
+@contextmanager
+def _recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
+    """Let a failure leave ``results.json`` and every wandb run finish with its exit code."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = f"no space left in {directory.path}" if full else str(error)
+        raise RunError(_fail(config, directory, reason)) from error
+    except (UserError, RunError) as error:
+        _fail(config, directory, str(error))
+        raise
+    finally:
+        wandb.finish(exit_code=exit_code)
+
+
+def _fail(config: Config, directory: RunDirectory, reason: str) -> str:
+    """Write down why the run failed, if that can still be written."""
+    try:
+        Results(
+            status="failed",
+            experiment=config.experiment,
+            precision=config.precision_name,
+            quantization=config.quantization_name,
+            seed=config.seed,
+            reason=reason,
+        ).write(directory.results)
+    except (UserError, RunError) as error:
+        return f"{reason}; and {shlex.quote(str(directory.results))} was not written: {error}"
+    return reason
+
+
+def _results(config: Config, rungs: dict[str, Rung]) -> Results:
+    return Results(
+        status="completed",
+        experiment=config.experiment,
+        precision=config.precision_name,
+        quantization=config.quantization_name,
+        seed=config.seed,
+        rungs=rungs,
+    )
+
+
+def _flat(rungs: dict[str, Rung]) -> dict[str, float]:
+    """The rungs as columns of a logger: ``int8/test/accuracy``, ``int8/size_bytes``, ..."""
+    columns: dict[str, float] = {}
+    for name, rung in rungs.items():
+        columns |= {f"{name}/{key}": value for key, value in rung.metrics.items()}
+        columns |= {f"{name}/latency_ms/{key}": value for key, value in rung.latency_ms.items()}
+        columns[f"{name}/size_bytes"] = float(rung.size_bytes)
+    return columns

@@ -1,0 +1,58 @@
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bitladder.cli.compose import compose, open_source
+from bitladder.cli.schema import Config
+from bitladder.cli.validate import validate
+
+
+@pytest.fixture
+def configure() -> Callable[..., Config]:
+    """Composes and validates: configure("model=mlp", "seed=2")."""
+
+    def make(*overrides: str) -> Config:
+        with open_source() as source:
+            return validate(compose(source, overrides))
+
+    return make
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Replaces the training by one that keeps the configurations it got."""
+    configs: list[Config] = []
+
+    def train(config: Config) -> int:
+        configs.append(config)
+        return 0
+
+    training = ModuleType("bitladder.cli.training")
+    training.__dict__["train"] = train
+    monkeypatch.setitem(sys.modules, training.__name__, training)
+    return configs
+
+
+@pytest.fixture
+def config() -> Callable[..., Config]:
+    """A configuration by hand: config(trainer={"max_epochs": 3})."""
+
+    def make(**changes: Any) -> Config:
+        values: dict[str, Any] = {
+            "seed": 1,
+            "name": "test",
+            "data": {"_target_": "bitladder.data.Digits", "batch_size": 64},
+            "model": {"_target_": "bitladder.models.MLP"},
+            "task": {"_target_": "bitladder.tasks.Classification"},
+            "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True},
+            "precision": {"_target_": "bitladder.precision.Fp32Precision"},
+            "quantization": {"method": "none"},
+            "trainer": {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 10},
+            "paths": {"runs": "runs", "sweeps": "sweeps"},
+        }
+        return Config.model_validate(values | changes)
+
+    return make

@@ -1,0 +1,119 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bitladder.cli import rules
+from bitladder.cli.schema import Config
+from bitladder.errors import UserError
+
+Make = Callable[..., Config]
+TF32 = {"_target_": "bitladder.precision.Tf32Precision"}
+
+
+def _trainer(**arguments: Any) -> dict[str, Any]:
+    return {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 10} | arguments
+
+
+def _qat(**arguments: Any) -> dict[str, Any]:
+    return {"_target_": "bitladder.callbacks.Quantization", "method": "qat"} | arguments
+
+
+def _complaint(config: Config) -> str:
+    with pytest.raises(UserError) as caught:
+        rules.check(config)
+    return str(caught.value)
+
+
+def test_a_possible_configuration_passes(config: Make) -> None:
+    rules.check(config())
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_where_there_is_none(
+    accelerator: str, config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert _complaint(config(trainer=_trainer(accelerator=accelerator))) == (
+        f"trainer.accelerator={accelerator}: there is no CUDA device here: write trainer=cpu"
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    rules.check(config(trainer=_trainer(accelerator=accelerator)))
+
+
+def test_tf32_without_cuda(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "precision=tf32 needs a CUDA device" in _complaint(config(precision=TF32))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "write trainer=gpu" in _complaint(config(precision=TF32))
+    rules.check(config(precision=TF32, trainer=_trainer(accelerator="gpu")))
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_counts_are_one_at_least(config: Make, count: int) -> None:
+    data = {"_target_": "bitladder.data.Digits", "batch_size": count}
+    assert _complaint(config(data=data)) == f"data.batch_size={count}: write 1 or more"
+    trainer = _trainer(max_epochs=count)
+    assert _complaint(config(trainer=trainer)) == f"trainer.max_epochs={count}: write 1 or more"
+    quantization = _qat(calibration_batches=count)
+    assert "quantization.calibration_batches" in _complaint(config(quantization=quantization))
+
+
+def test_training_must_end(config: Make) -> None:
+    assert "how many epochs" in _complaint(config(trainer=_trainer(max_epochs=None)))
+    rules.check(config(trainer=_trainer(max_epochs=None, max_steps=100)))
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        {},
+        {"start": 0, "freeze_observers": 0},
+        {"start": 0.2, "freeze_observers": 0.2, "freeze_batchnorm": 1.0},
+        {"start": 2, "freeze_observers": 0.5, "freeze_batchnorm": None},
+        {"start": 9, "freeze_observers": 12},
+    ],
+)
+def test_a_schedule_in_order_passes(config: Make, moments: dict[str, Any]) -> None:
+    rules.check(config(quantization=_qat(**moments)))
+
+
+@pytest.mark.parametrize(
+    ("moments", "line"),
+    [
+        ({"start": 1.0}, "quantization.start=1.0: training is over then"),
+        ({"start": 10}, "quantization.start=10: training is over then"),
+        ({"start": -1}, "quantization.start=-1: write a fraction"),
+        ({"freeze_observers": 1.5}, "quantization.freeze_observers=1.5: write a fraction"),
+        (
+            {"start": 0.5, "freeze_batchnorm": 0.4},
+            "quantization.freeze_batchnorm=0.4 comes before quantization.start=0.5",
+        ),
+        (
+            {"start": 6, "freeze_observers": 0.5},
+            "quantization.freeze_observers=0.5 comes before quantization.start=6",
+        ),
+    ],
+)
+def test_a_schedule_out_of_order_is_refused(
+    config: Make, moments: dict[str, Any], line: str
+) -> None:
+    assert _complaint(config(quantization=_qat(**moments))).startswith(line)
+
+
+def test_a_monitor_of_the_learning_rate_needs_a_logger(config: Make) -> None:
+    callbacks = {"rate": {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}}
+    assert _complaint(config(callbacks=callbacks)) == (
+        "callbacks.rate needs a logger: write logger=csv or callbacks.rate=null"
+    )
+    logger = {"csv": {"_target_": "lightning.pytorch.loggers.CSVLogger"}}
+    rules.check(config(callbacks=callbacks, logger=logger))
+
+
+def test_a_checkpoint_must_be_there(config: Make, tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    assert _complaint(config(checkpoint=str(file))) == f"checkpoint={file}: there is no such file"
+    file.touch()
+    rules.check(config(checkpoint=str(file)))
