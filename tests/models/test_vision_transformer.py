@@ -51,6 +51,7 @@ def test_learns_to_tell_two_images_apart() -> None:
     net = VisionTransformer((1, 4, 4), 2, dim=16, depth=1, heads=2)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     x, y = torch.randn(2, 1, 4, 4), torch.tensor([0, 1])
+    loss = torch.tensor(torch.inf)
     for _ in range(30):
         loss = F.cross_entropy(net(x), y)
         optimizer.zero_grad()

@@ -33,7 +33,7 @@ from bitladder.quantization import (
     watch,
 )
 from bitladder.quantization.calibrate import calibrating, finish
-from bitladder.quantization.export import trace
+from bitladder.quantization.compile import trace
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
 from bitladder.quantization.trees import on_cpu

@@ -1,11 +1,10 @@
 """What libraries say while a run goes on: into a file, not between the lines of a progress bar."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import wandb
 
 
 @contextmanager
@@ -28,9 +27,21 @@ def logs_in(path: Path) -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Take away the ways in which Lightning and wandb write to the terminal on their own."""
-    wandb.setup(wandb.Settings(silent=True))
+    """Take away the handlers with which Lightning writes to the terminal on its own."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+
+
+def silence_wandb() -> None:
+    """Keep wandb from the terminal; its own files hold what it says."""
+    import wandb  # takes a second: only runs that log with it pay
+
+    wandb.setup(wandb.Settings(silent=True))
+
+
+def finish_wandb(exit_code: int) -> None:
+    """Close wandb's run with its exit code, if one is open: else the next run would go on in it."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish(exit_code=exit_code)

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
-import wandb
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 
 from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
-from bitladder.cli.logs import logs_in, quiet_libraries
+from bitladder.cli.logs import finish_wandb, logs_in, quiet_libraries
 from bitladder.cli.rungs import measure
 from bitladder.cli.schema import Config
 from bitladder.errors import RunError, UserError
@@ -114,7 +113,7 @@ def _recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
         _fail(config, directory, str(error))
         raise
     finally:
-        wandb.finish(exit_code=exit_code)
+        finish_wandb(exit_code)
 
 
 def _fail(config: Config, directory: RunDirectory, reason: str) -> str:

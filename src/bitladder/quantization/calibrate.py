@@ -8,6 +8,7 @@ from torch import nn
 
 from bitladder.errors import UserError
 from bitladder.quantization.fake_quantize import FakeQuantize
+from bitladder.quantization.modes import evaluating
 from bitladder.quantization.prepare import quantized_layers, set_quantizing
 from bitladder.quantization.watch import Call
 
@@ -25,18 +26,15 @@ def calibrating(model: nn.Module, *, inputs: bool = True) -> Iterator[None]:
         quantizers.append(layer.weight_quantize)
         if inputs and isinstance(layer.input_quantize, FakeQuantize):
             quantizers.append(layer.input_quantize)
-    training = model.training
     set_quantizing(model, False)
-    model.eval()
     for quantizer in quantizers:
         quantizer.calibrating = True
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             yield
     finally:
         for quantizer in quantizers:
             quantizer.calibrating = False
-        model.train(training)
 
 
 def calibrate(

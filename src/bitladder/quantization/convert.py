@@ -30,6 +30,8 @@ class ReferenceLayer(nn.Module):
 
     def __init__(self, layer: QuantizedLayer) -> None:
         super().__init__()
+        for name in layer.__constants__:  # in_features and the like: the model's code may ask
+            setattr(self, name, getattr(layer, name))
         weight, bias = layer.folded()
         self.channel_padding = _channel_padding(layer)
         if self.channel_padding:

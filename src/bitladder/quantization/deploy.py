@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bitladder.errors import RunError
+from bitladder.quantization.compile import compile_package, load_package
 from bitladder.quantization.convert import convert, scheme_of
-from bitladder.quantization.export import compile_package, load_package
 from bitladder.quantization.prepare import LayerPlan, quantized_layers
 from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
 from bitladder.quantization.watch import Call

@@ -84,13 +84,10 @@ class FakeQuantize(Float32State):
             RunError: If the observer never saw data, or saw NaN or infinity.
         """
         minimum, maximum = self.observer.range()
-        if not bool(torch.isfinite(minimum).all() and torch.isfinite(maximum).all()):
-            what = "saw NaN or infinity" if not self._empty() else "never saw data"
+        finite = bool(torch.isfinite(minimum).all() and torch.isfinite(maximum).all())
+        if not (finite and self.observer.saw_data):
+            what = "saw NaN or infinity" if self.observer.saw_data else "never saw data"
             raise RunError(f"the observer of {name} {what}: there is no range to quantize it with")
-
-    def _empty(self) -> bool:
-        minimum, maximum = self.observer.range()
-        return bool((minimum == torch.inf).any() and (maximum == -torch.inf).any())
 
 
 class DynamicQuantize(Float32State):

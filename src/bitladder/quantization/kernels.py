@@ -1,5 +1,6 @@
 """Which layers Inductor really gave int8 kernels."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ class Int8Kernels:
         return [
             name
             for name in layers
-            if not any(scale.endswith(_scale_name(name)) for scale in self.scales)
+            if _scale_name(name) not in {scale.lstrip("_") for scale in self.scales}
         ]
 
     def require(self, layers: Iterable[str]) -> None:
@@ -50,4 +51,5 @@ class Int8Kernels:
 
 
 def _scale_name(layer: str) -> str:
-    return "_".join([*layer.split("."), "weight_scale"]).lstrip("_")
+    """The graph's name of a layer's weight scale, without the underscore before a digit."""
+    return re.sub(r"\W+", "_", f"{layer}.weight_scale").lstrip("_")

@@ -20,7 +20,7 @@ class QuantizedLayer(nn.Module):
     """A layer with a weight that owns the quantizers of its input and of its weight.
 
     With a BatchNorm behind it the *folded* weight is quantized, as it will be in the int8 model:
-    it is scaled by BatchNorm's running statistics, rounded, and the output is scaled back, so
+    it is scaled by BatchNorm's running statistics, rounded, and scaled back, so
     BatchNorm itself goes on as if nothing had happened (Krishnamoorthi, "Quantizing deep
     convolutional networks for efficient inference", 2018, section 3.2.2).
     """
@@ -72,10 +72,10 @@ class QuantizedLayer(nn.Module):
         if self.batch_norm is None:
             return self.compute(input, self.weight_quantize(self.weight), self.bias)
         factor = fold_factor(self.batch_norm)
-        folded = self.weight_quantize(self.weight.float() * _over_outputs(factor, self.weight))
-        output = self.compute(input, folded.to(self.weight.dtype), None)
-        output = output / _over_channels(factor, output)
-        return output if self.bias is None else output + _over_channels(self.bias, output)
+        factor = _over_outputs(factor, self.weight)
+        # Dividing the weight divides the output, for a fraction of the work.
+        weight = self.weight_quantize(self.weight.float() * factor) / factor
+        return self.compute(input, weight.to(self.weight.dtype), self.bias)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias with the BatchNorm folded in, fp32; what the int8 layer holds."""
@@ -110,11 +110,6 @@ def fold_factor(norm: BatchNorm) -> Tensor:
 def _over_outputs(channels: Tensor, weight: Tensor) -> Tensor:
     """Shape ``[out]`` broadcast against a weight ``[out, ...]``."""
     return channels.reshape(-1, *[1] * (weight.dim() - 1))
-
-
-def _over_channels(channels: Tensor, output: Tensor) -> Tensor:
-    """Shape ``[C]`` broadcast against an output ``[N, C, ...]``, in the output's dtype."""
-    return channels.to(output.dtype).reshape(1, -1, *[1] * (output.dim() - 2))
 
 
 class QuantLinear(QuantizedLayer, nn.Linear):

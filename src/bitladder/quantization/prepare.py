@@ -12,6 +12,7 @@ from torch import nn
 from bitladder.errors import UserError
 from bitladder.quantization.fake_quantize import FakeQuantize
 from bitladder.quantization.layers import TWINS, QuantizedLayer
+from bitladder.quantization.modes import evaluating
 from bitladder.quantization.recipe import Recipe
 from bitladder.quantization.watch import Observed, watch
 
@@ -67,10 +68,8 @@ def prepare(
         reasons = "; ".join(sorted({f"{plan.type}: {plan.reason}" for plan in plans}))
         raise UserError(f"no layer can be quantized ({reasons or 'there is no layer'})")
     if example_args is not None:
-        training = model.training
-        with torch.no_grad(), watch(model.eval()) as observed:
+        with torch.no_grad(), evaluating(model), watch(model) as observed:
             model(*example_args)
-        model.train(training)
         link_batch_norms(model, observed)
     return plans
 

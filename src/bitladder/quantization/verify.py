@@ -29,7 +29,8 @@ class _Ratio:
             return math.nan
         if self.noise == 0.0:
             return math.inf
-        return 10.0 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+        ratio = self.signal / self.noise
+        return 10.0 * math.log10(ratio) if ratio else -math.inf
 
 
 def layer_sqnr(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bitladder.quantization.layers import BatchNorm, QuantConv1d, QuantConv2d, QuantizedLayer
+from bitladder.quantization.trees import tensors
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Observed:
 
 
 class _CountUses(TorchFunctionMode):
-    """Counts how many tensor-valued functions take a tensor as an argument."""
+    """Counts how many functions that give tensors take a tensor, alone or in a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,11 +49,14 @@ class _CountUses(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            for value in (*args, *(kwargs or {}).values()):
-                if isinstance(value, Tensor):
-                    self.uses[id(value)] = self.uses.get(id(value), 0) + 1
+        if tensors(result):
+            self.count((args, kwargs))
         return result
+
+    def count(self, tree: Any) -> None:
+        """Count one more use of every tensor in a tree of arguments or outputs."""
+        for value in tensors(tree):
+            self.uses[id(value)] = self.uses.get(id(value), 0) + 1
 
 
 @contextmanager
@@ -84,7 +88,11 @@ def watch(model: nn.Module) -> Iterator[Observed]:
             if args and output is args[0] and channels_first:
                 pairs.append((layer, output, norm))
 
+    def count_returned(_: nn.Module, args: Any, output: Any) -> None:
+        counter.count(output)
+
     with ExitStack() as stack:
+        stack.callback(model.register_forward_hook(count_returned).remove)
         for module in names:
             if isinstance(module, QuantizedLayer):
                 stack.callback(module.register_forward_hook(keep_output).remove)

@@ -44,7 +44,7 @@ class Observer(Float32State):
     def saw_data(self) -> bool:
         """Whether anything was observed."""
         minimum, maximum = self.range()
-        return bool((minimum <= maximum).all())
+        return not bool((minimum > maximum).any())  # NaN was data too
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Minimum and maximum of ``x``: of all of it, or per channel if the scheme says so."""

@@ -29,7 +29,7 @@ _INDUCTOR_OPTIONS: dict[str, Any] = {
     "fx_graph_cache": False,
     "aot_inductor.enable_line_tables": False,
     "aot_inductor.enable_frame_pointer": False,
-    "aot_inductor.compile_wrapper_opt_level": "Os -fvisibility=hidden",
+    "aot_inductor.compile_wrapper_opt_level": "Os -fvisibility=hidden -flto",
 }
 
 
@@ -73,7 +73,7 @@ def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
     kernels = Int8Kernels()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
         built = Path(scratch) / path.name
-        options = _INDUCTOR_OPTIONS | {"post_grad_custom_pre_pass": kernels.collect}
+        options = _inductor_options() | {"post_grad_custom_pre_pass": kernels.collect}
         # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
         with _quiet(), torch.no_grad(), inductor_config.patch(options):
             torch._inductor.aoti_compile_and_package(program, package_path=str(built))
@@ -86,6 +86,12 @@ def load_package(path: Path) -> Any:
     """Load a package: a callable with the module's signature, fp32 on the CPU."""
     with _quiet():
         return torch._inductor.aoti_load_package(str(path))
+
+
+def _inductor_options() -> dict[str, Any]:
+    """The options that this version of PyTorch knows."""
+    known = inductor_config.get_config_copy()
+    return {name: value for name, value in _INDUCTOR_OPTIONS.items() if name in known}
 
 
 def _free_batch(model: nn.Module, call: Call) -> Any:
