@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+import re
+import shlex
 import sysconfig
 import tempfile
 import traceback
@@ -23,14 +25,20 @@ from bitladder.quantization.package import slim
 from bitladder.quantization.trees import tensors
 from bitladder.quantization.watch import Call
 
-# Neither debug symbols nor frame pointers serve whoever loads the file; they double its size.
 _INDUCTOR_OPTIONS: dict[str, Any] = {
     "freezing": True,
     "fx_graph_cache": False,
+    # Neither debug symbols nor frame pointers serve whoever loads the file; they double its size.
     "aot_inductor.enable_line_tables": False,
     "aot_inductor.enable_frame_pointer": False,
-    "aot_inductor.compile_wrapper_opt_level": "Os -fvisibility=hidden -flto",
 }
+
+# What include/regex replaces. A runtime that does anything else gets the real header.
+_ONE_USE_OF_REGEX = [
+    'std::regex re("(cpu|cuda|xpu|mps)(:([0-9]+))?");',
+    "std::smatch sm;",
+    "std::regex_match(device_str, sm, re);",
+]
 
 
 def trace(model: nn.Module, call: Call) -> ExportedProgram:
@@ -90,8 +98,22 @@ def load_package(path: Path) -> Any:
 
 def _inductor_options() -> dict[str, Any]:
     """The options that this version of PyTorch knows."""
+    options = _INDUCTOR_OPTIONS | {"aot_inductor.compile_wrapper_opt_level": _runtime_flags()}
     known = inductor_config.get_config_copy()
-    return {name: value for name, value in _INDUCTOR_OPTIONS.items() if name in known}
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _runtime_flags() -> str:
+    """Flags for the code around the kernels, which should be small: it runs once a call.
+
+    Inductor has one option for them, the optimization level, and passes it on as it is.
+    """
+    flags = "Os -fvisibility=hidden -flto"
+    header = Path(torch.__file__).parent / "include/torch/csrc/inductor/aoti_runtime/model_base.h"
+    uses = re.findall(r"std::(?:regex|smatch|regex_match|sregex\w+)\b.*", header.read_text())
+    if uses == _ONE_USE_OF_REGEX:
+        flags += f" -I{shlex.quote(str(Path(__file__).parent / 'include'))}"
+    return flags
 
 
 def _free_batch(model: nn.Module, call: Call) -> Any:

@@ -73,6 +73,7 @@ def watch(model: nn.Module) -> Iterator[Observed]:
     names = {module: name for name, module in model.named_modules()}
     counter = _CountUses()
     outputs: list[tuple[QuantizedLayer, Tensor]] = []
+    norms: list[BatchNorm] = []
     pairs: list[tuple[QuantizedLayer, Tensor, BatchNorm]] = []
 
     def keep_output(layer: nn.Module, args: Any, output: Tensor) -> None:
@@ -83,6 +84,7 @@ def watch(model: nn.Module) -> Iterator[Observed]:
 
     def match_input(norm: nn.Module, args: tuple[Any, ...]) -> None:
         assert isinstance(norm, BatchNorm)
+        norms.append(norm)
         for layer, output in outputs:
             channels_first = isinstance(layer, (QuantConv1d, QuantConv2d)) or output.dim() == 2
             if args and output is args[0] and channels_first:
@@ -101,7 +103,6 @@ def watch(model: nn.Module) -> Iterator[Observed]:
         stack.enter_context(counter)
         yield observed
     calls = [layer for layer, _ in outputs]
-    norms = [norm for *_, norm in pairs]
     for layer, output, norm in pairs:
         alone = counter.uses[id(output)] == 1 and norm.track_running_stats
         if alone and calls.count(layer) == 1 and norms.count(norm) == 1:
