@@ -7,7 +7,6 @@ import lightning as L
 
 from bitladder.callbacks import Quantization
 from bitladder.cli.build import instantiate
-from bitladder.cli.logs import silence_wandb
 from bitladder.cli.schema import Config
 from bitladder.precision.base import LadderPrecision
 from bitladder.runs import RunDirectory
@@ -59,8 +58,6 @@ def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Tra
         callbacks.append(instantiate(node, f"callbacks.{name}", **supplied))
     if parts.quantization is not None:
         callbacks.append(parts.quantization)
-    if any(node["_target_"].endswith(".WandbLogger") for node in config.logger.values()):
-        silence_wandb()
     loggers = [
         instantiate(node, f"logger.{name}", **_place(node, directory))
         for name, node in config.logger.items()

@@ -1,9 +1,10 @@
 """What libraries say while a run goes on: into a file, not between the lines of a progress bar."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 
@@ -34,14 +35,18 @@ def quiet_libraries() -> None:
         logger.propagate = True
 
 
-def silence_wandb() -> None:
-    """Keep wandb from the terminal; its own files hold what it says."""
-    import wandb  # takes a second: only runs that log with it pay
-
-    wandb.setup(wandb.Settings(silent=True))
+@contextmanager
+def stderr_in_log() -> Iterator[None]:
+    """Send what the block prints on stderr to the log; wandb cannot be kept from printing."""
+    printed = io.StringIO()
+    with redirect_stderr(printed):
+        yield
+    for line in printed.getvalue().splitlines():
+        logging.getLogger("stderr").info(line)
 
 
 def finish_wandb(exit_code: int) -> None:
     """Close wandb's run with its exit code, if one is open: else the next run would go on in it."""
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=exit_code)
+        with stderr_in_log():
+            sys.modules["wandb"].finish(exit_code=exit_code)

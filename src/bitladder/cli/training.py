@@ -14,7 +14,7 @@ from rich.console import Console
 from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
-from bitladder.cli.logs import finish_wandb, logs_in, quiet_libraries
+from bitladder.cli.logs import finish_wandb, logs_in, quiet_libraries, stderr_in_log
 from bitladder.cli.rungs import measure
 from bitladder.cli.schema import Config
 from bitladder.errors import RunError, UserError
@@ -72,9 +72,10 @@ def _run(
         project=conf_dir().parent,
     )
     write_json(directory.manifest, manifest)
-    for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):  # config.yaml is beside its file already
-            logger.log_hyperparams(config.model_dump())
+    with stderr_in_log():
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # config.yaml is beside its file already
+                logger.log_hyperparams(config.model_dump())
     trainer.fit(parts.task, datamodule=parts.data, ckpt_path=config.checkpoint, weights_only=True)
     if trainer.interrupted:
         raise RunError(f"interrupted at step {trainer.global_step}; nothing was converted")

@@ -4,22 +4,26 @@ import inspect
 import logging
 import re
 import shlex
+import subprocess
 import sysconfig
 import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._inductor import config as inductor_config
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InductorError
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from bitladder.errors import UserError
+from bitladder.errors import RunError, UserError
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.package import slim
 from bitladder.quantization.trees import tensors
@@ -76,6 +80,7 @@ def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
 
     Raises:
         UserError: If the module cannot be exported.
+        RunError: If it cannot be compiled.
     """
     program = trace(model, call)
     kernels = Int8Kernels()
@@ -84,7 +89,10 @@ def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
         options = _inductor_options() | {"post_grad_custom_pre_pass": kernels.collect}
         # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
         with _quiet(), torch.no_grad(), inductor_config.patch(options):
-            torch._inductor.aoti_compile_and_package(program, package_path=str(built))
+            try:
+                torch._inductor.aoti_compile_and_package(program, package_path=str(built))
+            except InductorError as error:
+                raise RunError(f"the model could not be compiled: {_reason(error)}") from error
         slim(built)
         built.replace(path)
     return kernels
@@ -108,12 +116,35 @@ def _runtime_flags() -> str:
 
     Inductor has one option for them, the optimization level, and passes it on as it is.
     """
-    flags = "Os -fvisibility=hidden -flto"
+    flags = "Os -fvisibility=hidden"
+    if _links_with_lto(get_cpp_compiler()):
+        flags += " -flto"
     header = Path(torch.__file__).parent / "include/torch/csrc/inductor/aoti_runtime/model_base.h"
     uses = re.findall(r"std::(?:regex|smatch|regex_match|sregex\w+)\b.*", header.read_text())
     if uses == _ONE_USE_OF_REGEX:
         flags += f" -I{shlex.quote(str(Path(__file__).parent / 'include'))}"
     return flags
+
+
+@cache
+def _links_with_lto(compiler: str) -> bool:
+    """Whether the compiler can optimize at link time; some installations lack the tool."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            compiler,
+            "-flto",
+            "-shared",
+            "-fPIC",
+            "-x",
+            "c++",
+            "-o",
+            f"{folder}/probe.so",
+            "-",
+        ]
+        probe = subprocess.run(
+            command, input="int one() { return 1; }", text=True, capture_output=True, check=False
+        )
+        return probe.returncode == 0
 
 
 def _free_batch(model: nn.Module, call: Call) -> Any:
@@ -138,6 +169,12 @@ def _where(error: Exception) -> str:
         if _is_users(frame.filename):
             return f"{frame.filename}:{frame.lineno}: {frame.line} ({what})"
     return what
+
+
+def _reason(error: InductorError) -> str:
+    """What the C++ compiler called an error, or else the first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "error:" in line), lines[0] if lines else "no reason")
 
 
 def _is_users(filename: str) -> bool:

@@ -51,5 +51,9 @@ class Int8Kernels:
 
 
 def _scale_name(layer: str) -> str:
-    """The graph's name of a layer's weight scale, without the underscore before a digit."""
-    return re.sub(r"\W+", "_", f"{layer}.weight_scale").lstrip("_")
+    """The graph's name of a layer's weight scale, as ``torch.fx`` spells it.
+
+    In snake case, and without the underscore that it puts before a digit.
+    """
+    snake = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", f"{layer}.weight_scale").lower()
+    return re.sub(r"\W+", "_", snake).lstrip("_")

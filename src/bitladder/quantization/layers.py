@@ -25,6 +25,8 @@ class QuantizedLayer(nn.Module):
     convolutional networks for efficient inference", 2018, section 3.2.2).
     """
 
+    __constants__: ClassVar[list[str]]
+    __constants__: ClassVar[list[str]]
     float_type: ClassVar[type[nn.Module]]
     weight: Tensor
     bias: Tensor | None

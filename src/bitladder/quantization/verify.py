@@ -85,15 +85,20 @@ def require_repeatable(package: Callable[..., Any], call: Call) -> None:
     inputs = tensors((call.args, call.kwargs))
     before = [x.clone() for x in inputs]
     first = [x.clone() for x in tensors(package(*call.args, **call.kwargs))]
-    changed = not all(torch.equal(x, y) for x, y in zip(inputs, before, strict=True))
+    changed = not all(_same(x, y) for x, y in zip(inputs, before, strict=True))
     second = tensors(package(*call.args, **call.kwargs))
-    differs = not all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+    differs = not all(_same(x, y) for x, y in zip(first, second, strict=True))
     if changed or differs:
         what = "overwrites its input tensor" if changed else "gives another answer the second time"
         raise RunError(
             f"the compiled model {what}: a quantized layer's output is added to the model's own"
             " input; leave the layer before that addition out with quantization.skip"
         )
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors hold the same values, NaN in the same places."""
+    return torch.allclose(x, y, rtol=0.0, atol=0.0, equal_nan=x.is_floating_point())
 
 
 def _outputs(model: nn.Module, names: list[str], call: Call) -> dict[str, list[Tensor]]:

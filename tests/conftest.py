@@ -1,0 +1,13 @@
+import pytest
+import torch
+from hypothesis import settings
+
+# How long an example takes says nothing on a shared machine.
+settings.register_profile("bitladder", deadline=None)
+settings.load_profile("bitladder")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def single_thread() -> None:
+    """Networks this small lose more to a second thread than they gain, and answers must repeat."""
+    torch.set_num_threads(1)
