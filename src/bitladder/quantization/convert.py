@@ -25,7 +25,8 @@ class ReferenceLayer(nn.Module):
     """An int8 layer written as quantize, dequantize and the float operation.
 
     Run eagerly it is the reference of what int8 kernels must compute; compiled by Inductor, the
-    pattern becomes those kernels.
+    pattern becomes those kernels. A Conv1d is computed on images of height one: Inductor's int8
+    convolution has the wrong idea of how long a one-dimensional output is.
     """
 
     def __init__(self, layer: QuantizedLayer) -> None:
@@ -36,6 +37,9 @@ class ReferenceLayer(nn.Module):
         self.channel_padding = _channel_padding(layer)
         if self.channel_padding:
             weight = F.pad(weight, self.channel_padding)
+        self.as_image = isinstance(layer, QuantConv1d)
+        if self.as_image:
+            weight = weight.unsqueeze(-2)
         quantizer = layer.weight_quantize
         self.weight_scheme = quantizer.scheme
         self.input_scheme = layer.input_quantize.scheme
@@ -59,13 +63,16 @@ class ReferenceLayer(nn.Module):
         """The layer's output, fp32; ``input`` is fp32 of the float layer's shape."""
         if self.channel_padding:
             input = F.pad(input, self.channel_padding)
+        if self.as_image:
+            input = input.unsqueeze(-2)
         if self.static is None:
             input = quantize_dequantize_dynamic(input, self.input_scheme)
         else:
             input = quantize_dequantize(input, *self.static, self.input_scheme)
         scale, zero_point = self.weight_scale, self.weight_zero_point
         weight = dequantize_weight(self.weight, scale, zero_point, self.weight_scheme)
-        return self.compute(input, weight, self.bias)
+        output = self.compute(input, weight, self.bias)
+        return output.squeeze(-2) if self.as_image else output
 
 
 def convert(model: nn.Module) -> nn.Module:
@@ -160,14 +167,12 @@ def _operation(layer: QuantizedLayer) -> Callable[[Tensor, Tensor, Tensor | None
     """The layer's float operation, free of the layer: input, weight and bias give the output."""
     if not isinstance(layer, QuantConv1d | QuantConv2d):
         return F.linear
-    convolve: Callable[..., Tensor] = F.conv1d if isinstance(layer, QuantConv1d) else F.conv2d
-    return partial(
-        convolve,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-    )
+    stride, padding, dilation = layer.stride, layer.padding, layer.dilation
+    if isinstance(layer, QuantConv1d):
+        stride, dilation = (1, *stride), (1, *dilation)
+        padding = padding if isinstance(padding, str) else (0, *padding)
+    conv2d: Callable[..., Tensor] = F.conv2d
+    return partial(conv2d, stride=stride, padding=padding, dilation=dilation, groups=layer.groups)
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:

@@ -1,0 +1,171 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bitladder.cli.main import main
+
+SMALL = [
+    "data=synthetic",
+    "model=mlp",
+    "model.hidden=[16]",
+    "trainer.max_epochs=2",
+    "optimizer.lr=0.01",
+    "callbacks.progress=null",
+]
+# What our libraries say and no user of a command sees: it goes into the run's log.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def run(tmp_path: Path, *arguments: str) -> int:
+    return main(["train", *SMALL, f"paths.runs={tmp_path / 'runs'}", *arguments])
+
+
+def only_run(tmp_path: Path) -> Path:
+    (directory,) = (tmp_path / "runs").iterdir()
+    return directory
+
+
+@pytest.mark.parametrize("quantization", ["none", "dynamic", "ptq", "qat"])
+def test_a_run_leaves_its_directory_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], quantization: str
+) -> None:
+    assert run(tmp_path, "logger=csv", f"quantization={quantization}") == 0
+    directory = only_run(tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == str(directory)
+    int8 = {"model_int8.pt2", "quantization.json"} if quantization != "none" else set()
+    assert {path.name for path in directory.iterdir()} == int8 | {
+        "checkpoints",
+        "config.yaml",
+        "manifest.json",
+        "metrics.csv",
+        "model_float.pt2",
+        "predictions.npz",
+        "results.json",
+        "train.log",
+    }
+    results = json.loads((directory / "results.json").read_text())
+    assert results["status"] == "completed"
+    rungs = results["rungs"]
+    assert list(rungs) == (["float", "int8"] if int8 else ["float"])
+    for rung in rungs.values():
+        assert rung["size_bytes"] > 0
+        assert rung["latency_ms"].keys() == {"batch_1", "batch_32"}
+        assert "test/accuracy" in rung["metrics"]
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["precision"]["requested"] == "fp32"
+    assert manifest["precision"]["effective"]["parameters"] == "float32"
+    for name in ("last.ckpt", "best.ckpt"):
+        torch.load(directory / "checkpoints" / name, weights_only=True)
+    with (directory / "metrics.csv").open() as file:
+        columns = {key for row in csv.DictReader(file) for key, value in row.items() if value}
+    assert {"train/loss_step", "val/accuracy", "float/size_bytes"} <= columns
+
+
+def test_the_artifact_gives_the_recorded_predictions_with_torch_alone(tmp_path: Path) -> None:
+    assert run(tmp_path, "logger=none", "quantization=ptq") == 0
+    directory = only_run(tmp_path)
+    from bitladder.data import Synthetic
+
+    datamodule = Synthetic(batch_size=16, seed=1)
+    datamodule.setup("test")
+    images = torch.cat([x for x, _ in datamodule.test_dataloader()])
+    torch.save(images, tmp_path / "x.pt")
+    program = (
+        "import torch\n"
+        f"model = torch._inductor.aoti_load_package({str(directory / 'model_int8.pt2')!r})\n"
+        "x = torch.load('x.pt')\n"
+        "torch.save([model(x[:1].clone()), model(x[:7].clone()), model(x)], 'y.pt')\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", program], check=True, cwd=tmp_path)
+    recorded = np.load(directory / "predictions.npz")["int8"]
+    for outputs in torch.load(tmp_path / "y.pt"):
+        assert (outputs.argmax(1).numpy() == recorded[: len(outputs)].argmax(1)).all()
+
+
+def test_wandb_is_written_offline_beside_the_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    assert run(tmp_path, "quantization=none") == 0
+    directory = only_run(tmp_path)
+    assert list(directory.glob("wandb/offline-run-*/*.wandb"))
+    assert (directory / "metrics.csv").exists()
+
+
+def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path, status: int, *arguments: str) -> str:
+    assert run(tmp_path, "logger=none", *arguments) == status
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("model=resnett", "did you mean"),
+        ("precision=fp8", "precision=fp8"),
+        ("precision=tf32", "precision=fp32"),
+        ("trainer=gpu", "trainer=cpu"),
+        ("trainer.max_epoch=3", "max_epochs"),
+        ("quantization.calibration_batches=0", "calibration_batches=0"),
+        ("data.batch_size=0", "batch_size"),
+        ("checkpoint=nowhere.ckpt", "nowhere.ckpt"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, says: str
+) -> None:
+    if argument.startswith("trainer=gpu") and torch.cuda.is_available():
+        argument = "precision=fp9"
+        says = "precision"
+    assert says in fails(capsys, tmp_path, 2, "quantization=ptq", argument)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("quantization.target=nett", "did you mean 'net'"),
+        ("quantization.skip=[haed]", "matches no layer"),
+        ("quantization.only=[haed]", "matches no layer"),
+    ],
+)
+def test_a_name_that_matches_nothing_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, says: str
+) -> None:
+    assert says in fails(capsys, tmp_path, 2, argument)
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {"net.other": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    error = fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'other.ckpt'}")
+    assert "of another model" in error
+    (tmp_path / "broken.ckpt").write_bytes(b"nothing")
+    error = fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'broken.ckpt'}")
+    assert "cannot be read as a checkpoint" in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("a file")
+    assert str(tmp_path / "runs") in fails(capsys, tmp_path, 2, "quantization=none")
+
+
+def test_a_loss_that_is_nan_fails_the_run_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = fails(capsys, tmp_path, 1, "optimizer=sgd", "optimizer.lr=1e30")
+    assert "the loss is nan" in error or "the loss is inf" in error
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert results["status"] == "failed"
+    assert "the loss is" in results["reason"]

@@ -1,0 +1,212 @@
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bitladder.errors import RunError
+from bitladder.quantization import (
+    Call,
+    Recipe,
+    calibrate,
+    convert,
+    deploy,
+    export,
+    prepare,
+    quantized_layers,
+)
+from bitladder.quantization.recipe import Method
+from bitladder.quantization.verify import output_sqnr
+
+# The module: the package's own attribute of that name is the function.
+DEPLOY = import_module("bitladder.quantization.deploy")
+
+
+@pytest.mark.parametrize("artifact", ["static", "dynamic"])
+def test_the_artifact_computes_what_the_fake_quantized_model_does(
+    artifact: str, request: pytest.FixtureRequest
+) -> None:
+    deployed = request.getfixturevalue(artifact)
+    calls = [Call((torch.randn(8, 1, 8, 8),), {})]
+    assert deployed.deployment.output_sqnr_db > 40.0
+    assert output_sqnr(deployed.net.model, deployed.deployment.run, calls) > 35.0
+    assert output_sqnr(convert(deployed.net.model), deployed.deployment.run, calls) > 35.0
+
+
+@pytest.mark.parametrize("artifact", ["static", "dynamic"])
+def test_called_twice_on_one_tensor_nothing_changes(
+    artifact: str, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(artifact).deployment.run
+    x = torch.randn(7, 1, 8, 8)
+    before = x.clone()
+    first = run(x).clone()
+    assert torch.equal(run(x), first)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("artifact", ["static", "dynamic"])
+def test_there_is_a_record_for_every_layer_and_it_is_json(
+    artifact: str, request: pytest.FixtureRequest
+) -> None:
+    deployed = request.getfixturevalue(artifact)
+    records = json.loads(json.dumps(deployed.deployment.layers))
+    assert [record["name"] for record in records] == [plan.name for plan in deployed.net.plans]
+    quantized = {record["name"]: record for record in records if record["quantized"]}
+    assert quantized.keys() == quantized_layers(deployed.net.model).keys()
+    for record in quantized.values():
+        assert record["reason"] is None
+        assert record["kernel"] == "int8"
+        assert record["sqnr_db"] > 30.0
+        assert len(record["weight"]["scale"]) == len(record["weight"]["zero_point"])
+        assert record["input"]["observer"] in ("dynamic", "MovingAverageObserver")
+
+
+def test_a_folded_norm_says_into_what(static: Any) -> None:
+    reasons = {record["name"]: record["reason"] for record in static.deployment.layers}
+    assert reasons["stem.1"] == "folded into stem.0"
+    assert reasons["stages.1.0.shortcut.1"] == "folded into stages.1.0.shortcut.0"
+
+
+@pytest.mark.parametrize(("value", "db"), [(3, "-?[0-9.]+"), (torch.nan, "nan")])
+def test_int8_that_differs_too_much_is_refused_with_the_first_layer(
+    value: float,
+    db: str,
+    make_ready: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def convert_badly(model: nn.Module) -> nn.Module:
+        reference = convert(model)
+        reference.get_submodule("stages.0.0.conv2").get_buffer("bias").fill_(value)
+        return reference
+
+    monkeypatch.setattr(DEPLOY, "convert", convert_badly)
+    net, path = make_ready("resnet_3x8x8", "ptq"), tmp_path / "model.pt2"
+    message = rf"layer stages\.0\.0\.conv2: int8 differs .* SQNR {db} dB is below 20\.0 dB"
+    with pytest.raises(RunError, match=message):
+        deploy(net.model, net.plans, [Call((net.batches[0],), {})], path, min_sqnr_db=20.0)
+    assert not path.exists()
+
+
+class OntoInput(nn.Module):
+    """The case in which Inductor gives the input's buffer to the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(8, 16)
+        self.down = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(torch.relu(self.up(x)))
+
+
+def test_a_sum_with_the_models_own_input_works_or_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x, path = OntoInput().eval(), torch.randn(8, 8), tmp_path / "model.pt2"
+    plans = prepare(model, Recipe(method="ptq"))
+    calibrate(model, [x])
+    refusal, run = "", model
+    try:
+        run = deploy(model, plans, [Call((x,), {})], path, min_sqnr_db=20.0).run
+    except RunError as error:
+        refusal = str(error)
+    if refusal:
+        assert "leave the layer before that addition out with quantization.skip" in refusal
+        assert not path.exists()
+    else:
+        y, before = torch.randn(8, 8), x.clone()
+        assert torch.equal(run(x), run(x))
+        assert torch.equal(x, before)
+        assert torch.equal(run(y), run(y.clone()))
+
+
+@pytest.mark.slow
+def test_what_the_refusal_proposes_works(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = OntoInput().eval(), torch.randn(8, 8)
+    plans = prepare(model, Recipe(method="ptq"), skip=["down"])
+    calibrate(model, [x])
+    deployment = deploy(model, plans, [Call((x,), {})], tmp_path / "model.pt2", min_sqnr_db=20.0)
+    assert [record["quantized"] for record in deployment.layers] == [True, False]
+
+
+def test_a_layer_without_an_int8_kernel_is_refused_and_nothing_is_left(
+    make_ready: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitladder.quantization.kernels._KERNELS", ("onednn.none",))
+    net = make_ready("mlp", "ptq")
+    path = tmp_path / "model.pt2"
+    with pytest.raises(RunError, match=r"no int8 kernel for layers\.1, layers\.4, head"):
+        deploy(net.model, net.plans, [Call((net.batches[0],), {})], path, min_sqnr_db=20.0)
+    assert not path.exists()
+
+
+def test_a_miscompiled_model_is_refused_and_nothing_is_left(
+    make_net: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, static: Any
+) -> None:
+    def other_model(model: nn.Module, call: Call, path: Path) -> None:
+        path.write_bytes(static.path.read_bytes())
+
+    monkeypatch.setattr(DEPLOY, "compile_package", other_model)
+    net, path = make_net("mlp"), tmp_path / "model.pt2"
+    with pytest.raises(RunError, match="the compiled model differs from the model: SQNR"):
+        export(net.model, net.batches[0], path)
+    assert not path.exists()
+
+
+@pytest.mark.slow
+def test_a_float_model_exports(any_net: str, make_net: Callable[..., Any], tmp_path: Path) -> None:
+    net = make_net(any_net)
+    run = export(net.model, net.batches[0], tmp_path / "model_fp32.pt2")
+    for x in (net.batches[1][:1], torch.cat(net.batches)):
+        torch.testing.assert_close(run(x), net.model(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_every_kind_of_network_deploys_by_every_method(
+    any_net: str, any_method: Method, make_deployed: Callable[..., Any]
+) -> None:
+    deployed = make_deployed(any_net, any_method)
+    assert deployed.deployment.output_sqnr_db > 35.0
+    for batch in (1, 7, 64):
+        x = torch.cat(deployed.net.batches * 2)[:batch]
+        y, expected = deployed.deployment.run(x), deployed.net.model(x)
+        assert y.shape == expected.shape
+        assert (y - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+@pytest.mark.slow
+def test_the_model_itself_may_be_a_layer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(8, 4).eval(), torch.randn(16, 8)
+    plans = prepare(model, Recipe(method="ptq"))
+    calibrate(model, [x])
+    deployment = deploy(model, plans, [Call((x,), {})], tmp_path / "model.pt2", min_sqnr_db=20.0)
+    assert deployment.layers[0]["kernel"] == "int8"
+
+
+@pytest.mark.slow
+def test_any_signature_deploys(tmp_path: Path) -> None:
+    class TwoTowers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left = nn.Linear(8, 16)
+            self.right = nn.Linear(6, 16)
+
+        def forward(self, x: Tensor, *, other: Tensor) -> dict[str, Tensor]:
+            left, right = torch.relu(self.left(x)), torch.relu(self.right(other))
+            return {"product": left * right, "left": left}
+
+    torch.manual_seed(0)
+    model = TwoTowers().eval()
+    call = Call((torch.randn(8, 8),), {"other": torch.randn(8, 6)})
+    plans = prepare(model, Recipe(method="ptq"))
+    calibrate(model, [call])
+    deployment = deploy(model, plans, [call], tmp_path / "model.pt2", min_sqnr_db=20.0)
+    y = deployment.run(torch.randn(3, 8), other=torch.randn(3, 6))
+    assert y.keys() == {"product", "left"}

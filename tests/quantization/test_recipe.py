@@ -1,0 +1,48 @@
+import pytest
+
+from bitladder.errors import UserError
+from bitladder.quantization import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageObserver,
+    Observer,
+    Recipe,
+)
+from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
+from bitladder.quantization.layers import QuantConv1d, QuantConv2d, QuantLinear
+from bitladder.quantization.recipe import Method
+
+
+def test_an_unknown_method_is_refused_with_the_choices() -> None:
+    name: Method = "int8"  # pyright: ignore[reportAssignmentType] - that is what is tested
+    with pytest.raises(UserError, match="'int8' is not one of dynamic, ptq, qat"):
+        Recipe(method=name)
+
+
+@pytest.mark.parametrize(
+    ("method", "observer"), [("ptq", HistogramObserver), ("qat", MovingAverageObserver)]
+)
+def test_each_method_has_its_default_observer(method: Method, observer: type[Observer]) -> None:
+    quantizer = Recipe(method=method).input_quantizer()
+    assert isinstance(quantizer, FakeQuantize)
+    assert type(quantizer.observer) is observer
+    assert type(Recipe(method=method).weight_quantizer().observer) is MinMaxObserver
+
+
+def test_dynamic_observes_no_inputs() -> None:
+    assert isinstance(Recipe(method="dynamic").input_quantizer(), DynamicQuantize)
+
+
+def test_every_quantizer_is_fresh() -> None:
+    recipe = Recipe(method="ptq")
+    assert recipe.input_quantizer() is not recipe.input_quantizer()
+    assert recipe.weight_quantizer() is not recipe.weight_quantizer()
+
+
+def test_only_dynamic_leaves_a_kind_of_layer_in_float() -> None:
+    for twin in (QuantLinear, QuantConv1d, QuantConv2d):
+        assert Recipe(method="ptq").why_not(twin) is None
+        assert Recipe(method="qat").why_not(twin) is None
+    assert Recipe(method="dynamic").why_not(QuantLinear) is None
+    assert Recipe(method="dynamic").why_not(QuantConv1d)
+    assert Recipe(method="dynamic").why_not(QuantConv2d)
