@@ -167,12 +167,12 @@ def _operation(layer: QuantizedLayer) -> Callable[[Tensor, Tensor, Tensor | None
     """The layer's float operation, free of the layer: input, weight and bias give the output."""
     if not isinstance(layer, QuantConv1d | QuantConv2d):
         return F.linear
+    convolve: Callable[..., Tensor] = F.conv2d
     stride, padding, dilation = layer.stride, layer.padding, layer.dilation
     if isinstance(layer, QuantConv1d):
         stride, dilation = (1, *stride), (1, *dilation)
         padding = padding if isinstance(padding, str) else (0, *padding)
-    conv2d: Callable[..., Tensor] = F.conv2d
-    return partial(conv2d, stride=stride, padding=padding, dilation=dilation, groups=layer.groups)
+    return partial(convolve, stride=stride, padding=padding, dilation=dilation, groups=layer.groups)
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
