@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,12 @@ SMALL = [
 ]
 # What our libraries say and no user of a command sees: it goes into the run's log.
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps, tested beside this, leave a log handler on a stream that pytest has closed."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
 
 def run(tmp_path: Path, *arguments: str) -> int:
