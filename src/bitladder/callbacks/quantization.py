@@ -1,6 +1,7 @@
 """The callback that turns a training into an int8 model."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from difflib import get_close_matches
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
@@ -36,6 +38,7 @@ from bitladder.quantization.calibrate import calibrating, finish
 from bitladder.quantization.compile import trace
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
+from bitladder.quantization.state_dict import is_prepared
 from bitladder.quantization.trees import on_cpu
 from bitladder.quantization.watch import Observed, capture_calls
 
@@ -50,8 +53,11 @@ class Quantization(L.Callback):
     parameter names stay. The first training batch shows which BatchNorm follows which layer.
     ``qat`` then trains with rounding in forward and backward; ``ptq`` and ``dynamic`` train in
     float. At the end of ``fit`` a copy is calibrated if need be, converted, compared with the
-    fake-quantized model, compiled, checked for int8 kernels and written; from then on ``test`` and
-    ``predict`` run the compiled int8 model.
+    fake-quantized model, compiled, checked for int8 kernels and written; from then on ``validate``,
+    ``test`` and ``predict`` run the compiled int8 model, as long as the module has the weights that
+    it was made of. With other weights (``test(ckpt_path=...)`` of an earlier epoch) they run the
+    module itself and warn: rounded as the checkpoint's training did, in float if it did not. The
+    next ``fit`` goes on with the module itself, too.
 
     Args:
         method: ``dynamic``, ``ptq`` or ``qat``.
@@ -113,7 +119,9 @@ class Quantization(L.Callback):
         """The trained model without rounding, on the CPU: the rung that int8 is compared with."""
         self.example: Call | None = None
         """Real arguments of the target, on the CPU."""
+        self._module: L.LightningModule | None = None
         self._model: nn.Module | None = None
+        self._frozen: list[nn.Module] = []
         self._linked = False
         self._watching: ExitStack | None = None
         self._observed: Observed | None = None
@@ -132,14 +140,30 @@ class Quantization(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepare the model, once, before weights are restored and optimizers made."""
-        if self._model is None:
+        if pl_module is not self._module:
             if is_overridden("configure_model", pl_module):
                 pl_module.configure_model()
-            self._model = find_target(pl_module, self.target)
-            self.plans = prepare(self.model, self.recipe, skip=self.skip, only=self.only)
+            model = find_target(pl_module, self.target)
+            if is_prepared(model):
+                raise UserError(
+                    f"{type(model).__name__} was quantized by another callback: go on with that"
+                    " one, or start from a fresh model"
+                )
+            self.plans = prepare(model, self.recipe, skip=self.skip, only=self.only)
+            self._module, self._model = pl_module, model
+            self.deployment, self._linked, self._frozen = None, False, []
         if stage == "fit":
             restore_forward(self.model)
             self.deployment = None
+            for norm in self._frozen:
+                norm.train()
+            self._frozen = []
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Round nothing with the ranges of other weights; a checkpoint that rounds says so."""
+        set_quantizing(self.model, False)
 
     def state_dict(self) -> dict[str, Any]:
         """Ranges, scales, switches and folded BatchNorms."""
@@ -189,6 +213,14 @@ class Quantization(L.Callback):
         first = self._first_calls[0]
         trace(float_copy(self.model), Call(on_cpu(first.args), on_cpu(first.kwargs)))
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Stop watching, if it was the first batch that failed."""
+        if self._watching is not None:
+            self._watching.close()
+            self._watching = None
+
     def _set_phase(self, trainer: L.Trainer, batch_idx: int) -> None:
         epoch, fraction = trainer.current_epoch, _fraction(trainer, batch_idx)
         schedule = self.schedule
@@ -196,18 +228,28 @@ class Quantization(L.Callback):
         def reached(moment: Moment) -> bool:
             return schedule.reached(moment, epoch=epoch, fraction=fraction)
 
-        started = reached(schedule.start)
+        started, frozen = reached(schedule.start), reached(schedule.freeze_observers)
+        layers = quantized_layers(self.model).values()
+        if started and frozen and not any(x.weight_quantize.observer.saw_data for x in layers):
+            raise UserError(
+                f"quantization.freeze_observers={schedule.freeze_observers} leaves no batch to"
+                f" learn ranges from after quantization.start={schedule.start}; write a later one"
+            )
         set_quantizing(self.model, started)
-        set_observing(self.model, started and not reached(schedule.freeze_observers))
+        set_observing(self.model, started and not frozen)
         if started and reached(schedule.freeze_batchnorm):
-            for layer in quantized_layers(self.model).values():
-                if layer.batch_norm is not None:
+            for layer in layers:
+                if layer.batch_norm is not None and layer.batch_norm.training:
                     layer.batch_norm.eval()
+                    self._frozen.append(layer.batch_norm)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Calibrate, convert, compare, compile and write; then run int8."""
-        if trainer.interrupted or not self._linked:
-            return
+        if not self._linked:
+            raise UserError(
+                "no batch was trained, so there is nothing to quantize: write a larger"
+                f" trainer.max_epochs than {trainer.max_epochs}"
+            )
         module = copy.deepcopy(pl_module).float().cpu().eval()
         module.trainer = trainer
         model = find_target(module, self.target)
@@ -220,6 +262,30 @@ class Quantization(L.Callback):
             model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
         )
         send_forward(self.model, self.deployment.run)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Run int8, unless other weights were loaded."""
+        self._choose_forward()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Run int8, unless other weights were loaded."""
+        self._choose_forward()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Run int8, unless other weights were loaded."""
+        self._choose_forward()
+
+    def _choose_forward(self) -> None:
+        if self.deployment is None or self.float_model is None:
+            return
+        if same_state(self.model, self.float_model):
+            send_forward(self.model, self.deployment.run)
+        else:
+            restore_forward(self.model)
+            warnings.warn(
+                f"the weights are not those of {self.artifact}: the module itself runs, not int8",
+                stacklevel=2,
+            )
 
     def _calibrate(
         self, trainer: L.Trainer, module: L.LightningModule, model: nn.Module
@@ -270,6 +336,12 @@ def find_target(module: L.LightningModule, target: str | None) -> nn.Module:
         f"{type(module).__name__} defines no forward and has {len(children)} children with"
         f" parameters ({', '.join(children)}): name the one to quantize with target="
     )
+
+
+def same_state(model: nn.Module, other: nn.Module) -> bool:
+    """Whether two models of one architecture hold the same numbers, on any device."""
+    state, expected = model.state_dict(), other.state_dict()
+    return all(torch.equal(state[name].cpu().to(x.dtype), x) for name, x in expected.items())
 
 
 def _fraction(trainer: L.Trainer, batch_idx: int) -> float:
