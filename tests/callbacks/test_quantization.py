@@ -233,3 +233,34 @@ def test_int8_that_is_too_far_from_training_names_the_layer(
     with pytest.raises(RunError, match=r"layer (conv|head): .* SQNR"):
         make_trainer(callback, epochs=1).fit(researcher(), datamodule=data())
     assert not (tmp_path / "model_int8.pt2").exists()
+
+
+@pytest.mark.parametrize("method", ["qat", "ptq"])
+def test_other_weights_run_the_module_itself_and_the_artifacts_own_run_int8(
+    make_trainer: MakeTrainer, tmp_path: Path, method: Method
+) -> None:
+    callback, module = Quantization(method, target="net"), researcher()
+    trainer = make_trainer(callback, epochs=2)
+    trainer.fit(module, datamodule=data())
+    checkpoints = tmp_path / "checkpoints"
+    given = data()
+    given.setup("test")
+    images = given.test_dataloader()
+
+    def outputs(**arguments: Any) -> Tensor:
+        batches = trainer.predict(module, images, **arguments)
+        assert batches is not None
+        return torch.cat([x for x in batches if isinstance(x, Tensor)])
+
+    assert callback.deployment is not None
+    int8 = torch.cat([callback.deployment.run(x) for x, _ in images])
+    assert torch.equal(outputs(), int8)
+    with pytest.warns(UserWarning, match="the weights are not those of model_int8.pt2"):
+        earlier = outputs(ckpt_path=checkpoints / "epoch=0.ckpt")
+    saved = torch.load(checkpoints / "epoch=0.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(x, saved[name]) for name, x in module.state_dict().items())
+    module.eval()
+    with torch.no_grad():
+        assert torch.equal(earlier, torch.cat([module.net(x) for x, _ in images]))
+    assert not torch.allclose(earlier, int8, atol=1e-3)
+    assert torch.equal(outputs(ckpt_path=checkpoints / "epoch=1.ckpt"), int8)

@@ -1,8 +1,10 @@
 import csv
 import json
 import logging
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -147,18 +149,32 @@ def test_a_name_that_matches_nothing_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, says: str
 ) -> None:
     assert says in fails(capsys, tmp_path, 2, argument)
+    assert not (tmp_path / "runs").exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(
+def test_a_checkpoint_that_does_not_fit_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"state_dict": {"net.other": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    error = fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'other.ckpt'}")
-    assert "of another model" in error
-    (tmp_path / "broken.ckpt").write_bytes(b"nothing")
-    error = fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'broken.ckpt'}")
+    assert run(tmp_path, "logger=none", "quantization=none", "trainer.max_epochs=1") == 0
+    saved = only_run(tmp_path) / "checkpoints" / "last.ckpt"
+    good = torch.load(saved, weights_only=True)
+    capsys.readouterr()
+
+    def refused(*arguments: str, **changes: object) -> str:
+        torch.save({**good, **changes}, tmp_path / "it.ckpt")
+        return fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'it.ckpt'}", *arguments)
+
+    weights = dict(good["state_dict"])
+    name = next(iter(weights))
+    assert "of another model" in refused(state_dict={"net.other": torch.zeros(1)})
+    assert f"{name} has shape (1,)" in refused(state_dict=weights | {name: torch.zeros(1)})
+    assert f"{name} is no tensor" in refused(state_dict=weights | {name: 1.0})
+    assert "holds no optimizer_states" in refused(optimizer_states=None)
+    assert "of another optimizer, which has no dampening" in refused("optimizer=sgd")
+    (tmp_path / "it.ckpt").write_bytes(saved.read_bytes()[:1000])
+    error = fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'it.ckpt'}")
     assert "cannot be read as a checkpoint" in error
-    assert not (tmp_path / "runs").exists()
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(
@@ -176,3 +192,69 @@ def test_a_loss_that_is_nan_fails_the_run_and_says_so(
     results = json.loads((only_run(tmp_path) / "results.json").read_text())
     assert results["status"] == "failed"
     assert "the loss is" in results["reason"]
+
+
+def test_nan_in_the_data_fails_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_data.py").write_text(
+        "from bitladder.data import Synthetic\n"
+        "class BrokenFromTheSecondEpoch(Synthetic):\n"
+        "    def on_after_batch_transfer(self, batch, dataloader_idx):\n"
+        "        images, labels = batch\n"
+        "        if self.trainer.training and self.trainer.current_epoch == 1:\n"
+        "            images = images * float('nan')\n"
+        "        return images, labels\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    target = "data._target_=broken_data.BrokenFromTheSecondEpoch"
+    error = fails(capsys, tmp_path, 1, target, "quantization=none")
+    steps = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
+    assert f"the data holds NaN or infinity at step {steps['global_step']} (epoch 1" in error
+    assert steps["epoch"] == 0
+    assert all(bool(x.isfinite().all()) for x in steps["state_dict"].values())
+    assert json.loads((only_run(tmp_path) / "results.json").read_text())["status"] == "failed"
+
+
+def start(tmp_path: Path, *arguments: str, before: str = "pass") -> subprocess.Popen[str]:
+    """A run in a process of its own."""
+    program = f"import sys; {before}; from bitladder.cli.main import main; sys.exit(main())"
+    folder = f"paths.runs={tmp_path / 'runs'}"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "train", *SMALL, folder, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_full_disk_fails_the_run_in_one_line_and_leaves_no_part_of_a_file(
+    tmp_path: Path,
+) -> None:
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (8192, 8192))"
+    process = start(tmp_path, "logger=csv", "quantization=none", before=limit)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert error.strip().startswith("bitladder: the run failed: file too large: ")
+    assert len(error.strip().splitlines()) == 1
+    directory = only_run(tmp_path)
+    assert json.loads((directory / "results.json").read_text())["status"] == "failed"
+    assert not [path for path in directory.rglob("*") if path.suffix in (".ckpt", ".tmp", ".pt2")]
+
+
+def test_an_interrupted_run_says_so_and_keeps_its_last_checkpoint(tmp_path: Path) -> None:
+    process = start(tmp_path, "logger=csv", "trainer.max_epochs=10000")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert error.strip() == "bitladder: interrupted"
+    directory = only_run(tmp_path)
+    results = json.loads((directory / "results.json").read_text())
+    assert (results["status"], results["reason"]) == ("failed", "interrupted")
+    torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert not (directory / "model_int8.pt2").exists()

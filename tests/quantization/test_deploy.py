@@ -19,11 +19,13 @@ from bitladder.quantization import (
     prepare,
     quantized_layers,
 )
+from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.recipe import Method
 from bitladder.quantization.verify import output_sqnr
 
-# The module: the package's own attribute of that name is the function.
+# The modules: the package's own attributes of those names are functions.
 DEPLOY = import_module("bitladder.quantization.deploy")
+CONVERT = import_module("bitladder.quantization.convert")
 
 
 @pytest.mark.parametrize("artifact", ["static", "dynamic"])
@@ -94,7 +96,7 @@ def test_int8_that_differs_too_much_is_refused_with_the_first_layer(
 
 
 class OntoInput(nn.Module):
-    """The case in which Inductor gives the input's buffer to the sum."""
+    """The case in which Inductor would give the input's memory to the sum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,34 +107,67 @@ class OntoInput(nn.Module):
         return x + self.down(torch.relu(self.up(x)))
 
 
-def test_a_sum_with_the_models_own_input_works_or_is_refused(tmp_path: Path) -> None:
+def deploy_onto_input(method: Method, x: Tensor, path: Path) -> Any:
     torch.manual_seed(0)
-    model, x, path = OntoInput().eval(), torch.randn(8, 8), tmp_path / "model.pt2"
+    model = OntoInput().eval()
+    plans = prepare(model, Recipe(method=method))
+    calibrate(model, [x])
+    return deploy(model, plans, [Call((x,), {})], path, min_sqnr_db=20.0)
+
+
+@pytest.mark.parametrize("method", ["ptq", "dynamic"])
+def test_a_sum_with_the_models_own_input_leaves_the_input_alone(
+    method: Method, tmp_path: Path
+) -> None:
+    x = torch.randn(8, 8)
+    run = deploy_onto_input(method, x, tmp_path / "model.pt2").run
+    y, before = torch.randn(8, 8), x.clone()
+    assert torch.equal(run(x), run(x))
+    assert torch.equal(x, before)
+    assert torch.equal(run(y), run(y.clone()))
+
+
+def test_an_artifact_that_overwrites_its_input_is_refused_with_the_layers_that_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def protect_nothing(kernels: Int8Kernels, graph: torch.fx.Graph) -> None:
+        for node in graph.nodes:
+            if getattr(node.target, "__name__", "") == "qlinear_binary":
+                kernels.adding |= {argument.name for argument in node.all_input_nodes}
+
+    monkeypatch.setattr(Int8Kernels, "protect", protect_nothing)
+    path = tmp_path / "model.pt2"
+    with pytest.raises(RunError, match="overwrites its input tensor: of its layers down may add"):
+        deploy_onto_input("ptq", torch.randn(8, 8), path)
+    assert not path.exists()
+
+
+class OneChannel(nn.Module):
+    """Around a one-channel image Inductor takes one memory layout for another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8 * 64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = y + self.second(torch.relu(y))
+        return self.head(y.flatten(1))
+
+
+def test_a_miscompiled_model_is_refused_with_the_first_layer_that_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CONVERT, "_channel_padding", lambda layer: [])
+    torch.manual_seed(0)
+    model, x, path = OneChannel().eval(), torch.randn(4, 1, 8, 8), tmp_path / "model.pt2"
     plans = prepare(model, Recipe(method="ptq"))
     calibrate(model, [x])
-    refusal, run = "", model
-    try:
-        run = deploy(model, plans, [Call((x,), {})], path, min_sqnr_db=20.0).run
-    except RunError as error:
-        refusal = str(error)
-    if refusal:
-        assert "leave the layer before that addition out with quantization.skip" in refusal
-        assert not path.exists()
-    else:
-        y, before = torch.randn(8, 8), x.clone()
-        assert torch.equal(run(x), run(x))
-        assert torch.equal(x, before)
-        assert torch.equal(run(y), run(y.clone()))
-
-
-@pytest.mark.slow
-def test_what_the_refusal_proposes_works(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model, x = OntoInput().eval(), torch.randn(8, 8)
-    plans = prepare(model, Recipe(method="ptq"), skip=["down"])
-    calibrate(model, [x])
-    deployment = deploy(model, plans, [Call((x,), {})], tmp_path / "model.pt2", min_sqnr_db=20.0)
-    assert [record["quantized"] for record in deployment.layers] == [True, False]
+    with pytest.raises(RunError, match=r"compiled model differs .*; layer second is the first"):
+        deploy(model, plans, [Call((x,), {})], path, min_sqnr_db=20.0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_layer_without_an_int8_kernel_is_refused_and_nothing_is_left(
@@ -149,8 +184,9 @@ def test_a_layer_without_an_int8_kernel_is_refused_and_nothing_is_left(
 def test_a_miscompiled_model_is_refused_and_nothing_is_left(
     make_net: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, static: Any
 ) -> None:
-    def other_model(model: nn.Module, call: Call, path: Path) -> None:
+    def other_model(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
         path.write_bytes(static.path.read_bytes())
+        return Int8Kernels()
 
     monkeypatch.setattr(DEPLOY, "compile_package", other_model)
     net, path = make_net("mlp"), tmp_path / "model.pt2"

@@ -80,3 +80,10 @@ def test_a_package_that_answers_differently_is_refused() -> None:
     answers = iter([torch.ones(2), torch.zeros(2)])
     with pytest.raises(RunError, match="gives another answer the second time"):
         require_repeatable(lambda x: next(answers), CALLS[0])
+
+
+def test_the_layers_that_may_have_done_it_are_named() -> None:
+    with pytest.raises(RunError, match=r"layers a, b\.c may add in place; leave them out with"):
+        require_repeatable(lambda x: x.add_(1), Call((torch.ones(2),), {}), ["a", "b.c"])
+    with pytest.raises(RunError, match="an operation of the model itself writes in place"):
+        require_repeatable(lambda x: x.add_(1), Call((torch.ones(2),), {}))

@@ -1,7 +1,7 @@
 """Real batches for a model outside the training loop."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -9,9 +9,17 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
 
-from bitladder.errors import UserError
+from bitladder.errors import RunError, UserError
+from bitladder.quantization import Call, quantized_layers
+from bitladder.quantization.calibrate import calibrating, finish
+from bitladder.quantization.recipe import Method
 from bitladder.quantization.trees import on_cpu
+from bitladder.quantization.watch import capture_calls
+
+COMPARED_BATCHES = 4
+"""How many calibration batches int8 and fake-quantized are compared on."""
 
 
 def calibration_batches(trainer: L.Trainer, count: int) -> Iterator[Any]:
@@ -35,6 +43,46 @@ def calibration_batches(trainer: L.Trainer, count: int) -> Iterator[Any]:
             "calibration got no batches: the training data is empty, or"
             f" quantization.calibration_batches={count} is below 1"
         )
+
+
+def last_ranges(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    model: nn.Module,
+    *,
+    method: Method,
+    batches: int,
+) -> list[Call]:
+    """Learn the ranges that training left open, and keep some real calls of the model.
+
+    Args:
+        trainer: The trainer, its training ended.
+        module: A copy of the module, fp32 on the CPU, in eval mode.
+        model: The prepared model in it.
+        method: How it is quantized.
+        batches: How many batches ``ptq`` calibrates on.
+
+    Returns:
+        Calls that int8 and fake-quantized are compared on.
+
+    Raises:
+        UserError: If there are no batches, or ``training_step`` cannot run outside training.
+        RunError: If no batch led to a call of the model.
+    """
+    count = batches if method == "ptq" else COMPARED_BATCHES
+    known = method == "qat" and not any(
+        layer.weight_quantize.observing for layer in quantized_layers(model).values()
+    )
+    calls: list[Call] = []
+    with muted(module), nullcontext() if known else calibrating(model, inputs=method == "ptq"):
+        for index, batch in enumerate(calibration_batches(trainer, count)):
+            with capture_calls(model) as seen:
+                run_step(module, batch, index)
+            calls += seen if index < COMPARED_BATCHES else []
+    finish(model)
+    if not calls:
+        raise RunError("calibration never called the model that is to be quantized")
+    return calls
 
 
 def run_step(module: L.LightningModule, batch: Any, index: int) -> None:

@@ -4,18 +4,17 @@ import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from bitladder.callbacks.calibration import calibration_batches, muted, run_step
+from bitladder.callbacks.calibration import last_ranges
 from bitladder.callbacks.forwarding import restore_forward, send_forward
-from bitladder.errors import RunError, UserError
+from bitladder.callbacks.target import find_target, same_state
+from bitladder.errors import UserError
 from bitladder.quantization import (
     Call,
     Deployment,
@@ -27,6 +26,7 @@ from bitladder.quantization import (
     float_copy,
     link_batch_norms,
     load_quantization_state,
+    plan,
     prepare,
     quantization_state,
     quantized_layers,
@@ -34,16 +34,12 @@ from bitladder.quantization import (
     set_quantizing,
     watch,
 )
-from bitladder.quantization.calibrate import calibrating, finish
 from bitladder.quantization.compile import trace
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
 from bitladder.quantization.state_dict import is_prepared
 from bitladder.quantization.trees import on_cpu
 from bitladder.quantization.watch import Observed, capture_calls
-
-COMPARED_BATCHES = 4
-"""How many calibration batches int8 and fake-quantized are compared on."""
 
 
 class Quantization(L.Callback):
@@ -137,6 +133,18 @@ class Quantization(L.Callback):
         """The module that is quantized; known from ``setup`` on."""
         assert self._model is not None
         return self._model
+
+    def check(self, module: L.LightningModule) -> None:
+        """Refuse, before anything is changed or trained, what :meth:`setup` would refuse.
+
+        A module that is built in ``configure_model`` is not there yet and passes.
+
+        Raises:
+            UserError: If the target or a pattern does not fit, or no layer can be quantized.
+        """
+        if not is_overridden("configure_model", module):
+            model = find_target(module, self.target)
+            plan(model, self.recipe, skip=self.skip, only=self.only)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepare the model, once, before weights are restored and optimizers made."""
@@ -253,7 +261,9 @@ class Quantization(L.Callback):
         module = copy.deepcopy(pl_module).float().cpu().eval()
         module.trainer = trainer
         model = find_target(module, self.target)
-        calls = self._calibrate(trainer, module, model)
+        calls = last_ranges(
+            trainer, module, model, method=self.recipe.method, batches=self.calibration_batches
+        )
         self.float_model = float_copy(model)
         self.example = calls[0]
         path = Path(trainer.default_root_dir) / self.artifact
@@ -286,62 +296,6 @@ class Quantization(L.Callback):
                 f"the weights are not those of {self.artifact}: the module itself runs, not int8",
                 stacklevel=2,
             )
-
-    def _calibrate(
-        self, trainer: L.Trainer, module: L.LightningModule, model: nn.Module
-    ) -> list[Call]:
-        """Learn the ranges that training left open; real calls of the model for comparison."""
-        method = self.recipe.method
-        count = self.calibration_batches if method == "ptq" else COMPARED_BATCHES
-        frozen = not any(q.weight_quantize.observing for q in quantized_layers(model).values())
-        calls: list[Call] = []
-        with muted(module):
-            if method == "qat" and frozen:
-                for index, batch in enumerate(calibration_batches(trainer, count)):
-                    with capture_calls(model) as seen:
-                        run_step(module, batch, index)
-                    calls += seen
-            else:
-                with calibrating(model, inputs=method == "ptq"):
-                    for index, batch in enumerate(calibration_batches(trainer, count)):
-                        with capture_calls(model) as seen:
-                            run_step(module, batch, index)
-                        calls += seen if index < COMPARED_BATCHES else []
-        finish(model)
-        if not calls:
-            raise RunError("calibration never called the model that is to be quantized")
-        return calls
-
-
-def find_target(module: L.LightningModule, target: str | None) -> nn.Module:
-    """The submodule to quantize.
-
-    Raises:
-        UserError: If there is no such submodule, or it must be named.
-    """
-    if target:
-        try:
-            return module.get_submodule(target)
-        except AttributeError as error:
-            names = [name for name, _ in module.named_modules() if name]
-            close = get_close_matches(target, names, n=1, cutoff=0.0)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"quantization.target={target!r} is no submodule{hint}") from error
-    if type(module).forward is not L.LightningModule.forward:
-        return module
-    children = {n: c for n, c in module.named_children() if any(True for _ in c.parameters())}
-    if len(children) == 1:
-        return next(iter(children.values()))
-    raise UserError(
-        f"{type(module).__name__} defines no forward and has {len(children)} children with"
-        f" parameters ({', '.join(children)}): name the one to quantize with target="
-    )
-
-
-def same_state(model: nn.Module, other: nn.Module) -> bool:
-    """Whether two models of one architecture hold the same numbers, on any device."""
-    state, expected = model.state_dict(), other.state_dict()
-    return all(torch.equal(state[name].cpu().to(x.dtype), x) for name, x in expected.items())
 
 
 def _fraction(trainer: L.Trainer, batch_idx: int) -> float:

@@ -46,6 +46,7 @@ def assemble(config: Config) -> Parts:
     quantization = None
     if config.quantization["method"] != "none":
         quantization = instantiate(config.quantization, "quantization")
+        quantization.check(task)
     return Parts(data, task, instantiate(config.precision, "precision"), quantization)
 
 

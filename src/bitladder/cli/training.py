@@ -1,7 +1,7 @@
 """One run, from a checked configuration to a table of its rungs."""
 
-import errno
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 
 from bitladder.cli.assemble import Parts, assemble, make_trainer
+from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
 from bitladder.cli.logs import finish_wandb, logs_in, quiet_libraries, stderr_in_log
@@ -41,7 +42,8 @@ def train(config: Config) -> int:
     L.seed_everything(config.seed, workers=True, verbose=False)
     parts = assemble(config)
     if config.checkpoint is not None:
-        check_checkpoint(config.checkpoint, parts.task)
+        optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
+        check_checkpoint(config.checkpoint, parts.task, optimizer)
     name = "-".join(
         (config.name, config.precision_name, config.quantization_name, f"s{config.seed}")
     )
@@ -76,9 +78,15 @@ def _run(
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):  # config.yaml is beside its file already
                 logger.log_hyperparams(config.model_dump())
-    trainer.fit(parts.task, datamodule=parts.data, ckpt_path=config.checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise RunError(f"interrupted at step {trainer.global_step}; nothing was converted")
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            parts.task, datamodule=parts.data, ckpt_path=config.checkpoint, weights_only=True
+        )
+    except SystemExit as error:
+        # So Lightning ends an interrupted training; from then on it ignores the signal.
+        signal.signal(signal.SIGINT, interrupt)
+        raise KeyboardInterrupt from error
     if parts.quantization is not None:
         assert parts.quantization.deployment is not None
         deployment = parts.quantization.deployment
@@ -107,11 +115,11 @@ def _recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
         yield
         exit_code = 0
     except OSError as error:
-        full = error.errno == errno.ENOSPC
-        reason = f"no space left in {directory.path}" if full else str(error)
+        what = (error.strerror or str(error)).lower()
+        reason = f"{what}: {error.filename or directory.path}"
         raise RunError(_fail(config, directory, reason)) from error
-    except (UserError, RunError) as error:
-        _fail(config, directory, str(error))
+    except (UserError, RunError, KeyboardInterrupt) as error:
+        _fail(config, directory, str(error) or "interrupted")
         raise
     finally:
         finish_wandb(exit_code)

@@ -17,6 +17,7 @@ from bitladder.quantization.observers import (
 from bitladder.quantization.prepare import (
     LayerPlan,
     link_batch_norms,
+    plan,
     prepare,
     quantized_layers,
     set_observing,
@@ -48,6 +49,7 @@ __all__ = [
     "float_copy",
     "link_batch_norms",
     "load_quantization_state",
+    "plan",
     "prepare",
     "quantization_state",
     "quantized_layers",

@@ -86,7 +86,10 @@ def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
     kernels = Int8Kernels()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
         built = Path(scratch) / path.name
-        options = _inductor_options() | {"post_grad_custom_pre_pass": kernels.collect}
+        options = _inductor_options() | {
+            "post_grad_custom_pre_pass": kernels.collect,
+            "post_grad_custom_post_pass": kernels.protect,
+        }
         # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
         with _quiet(), torch.no_grad(), inductor_config.patch(options):
             try:

@@ -10,7 +10,8 @@ from torch import nn
 
 from bitladder.errors import RunError
 from bitladder.quantization.compile import compile_package, load_package
-from bitladder.quantization.convert import convert, scheme_of
+from bitladder.quantization.convert import ReferenceLayer, convert, scheme_of
+from bitladder.quantization.locate import first_miscompiled
 from bitladder.quantization.prepare import LayerPlan, quantized_layers
 from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
 from bitladder.quantization.watch import Call
@@ -51,8 +52,9 @@ def export(model: nn.Module, call: Call | torch.Tensor, path: str | Path) -> Cal
     if isinstance(call, torch.Tensor):
         call = Call((call,), {})
     path = Path(path)
-    compile_package(model, call, path)
-    return _checked(path, model, call, FLOAT_AGREEMENT_DB)
+    kernels = compile_package(model, call, path)
+    layers = [name for name, module in model.named_modules() if isinstance(module, ReferenceLayer)]
+    return _checked(path, model, model, call, FLOAT_AGREEMENT_DB, kernels.in_place(layers))
 
 
 def deploy(
@@ -91,7 +93,8 @@ def deploy(
     kernels = compile_package(reference, calls[0], path)
     try:
         kernels.require(layers)
-        run = _checked(path, model, calls[0], min_sqnr_db)
+        adding = kernels.in_place(layers)
+        run = _checked(path, reference, model, calls[0], min_sqnr_db, adding)
     except RunError:
         path.unlink(missing_ok=True)
         raise
@@ -99,16 +102,28 @@ def deploy(
     return Deployment(path, run, output_sqnr(model, run, calls), records)
 
 
-def _checked(path: Path, model: nn.Module, call: Call, min_sqnr_db: float) -> Callable[..., Any]:
+def _checked(
+    path: Path,
+    model: nn.Module,
+    reference: nn.Module,
+    call: Call,
+    min_sqnr_db: float,
+    adding: Sequence[str],
+) -> Callable[..., Any]:
+    """Load what ``model`` was compiled to, if it computes what ``reference`` does, repeatably."""
     run = load_package(path)
-    db = output_sqnr(model, run, [call])
+    db = output_sqnr(reference, run, [call])
     try:
         if not db >= min_sqnr_db:
+            layer = first_miscompiled(model, call, min_sqnr_db)
+            where = (
+                f"layer {layer} is the first that does" if layer else "each layer alone does not"
+            )
             raise RunError(
                 f"the compiled model differs from the model: SQNR {db:.1f} dB at the output is"
-                f" below {min_sqnr_db:.1f} dB"
+                f" below {min_sqnr_db:.1f} dB; {where}"
             )
-        require_repeatable(run, call)
+        require_repeatable(run, call, adding)
     except RunError:
         path.unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""Which layers Inductor really gave int8 kernels."""
+"""Which layers Inductor really gave int8 kernels, and what these write to."""
 
 import re
 from collections.abc import Iterable
@@ -9,6 +9,8 @@ import torch
 from bitladder.errors import RunError
 
 _KERNELS = ("onednn.qconv", "onednn.qlinear")
+_FUSED_ADDITIONS = ("qlinear_binary", "qconv_binary")
+"""Inductor's fusions of an int8 layer and an addition, which may overwrite the other summand."""
 
 
 @dataclass
@@ -21,6 +23,8 @@ class Int8Kernels:
 
     scales: set[str] = field(default_factory=set)
     """The graph's names of the weight scales that int8 kernels take."""
+    adding: set[str] = field(default_factory=set)
+    """The graph's names of what int8 kernels fused with an addition take."""
 
     def collect(self, graph: torch.fx.Graph) -> None:
         """Inductor's hook: called with the graph after int8 kernels were chosen."""
@@ -28,13 +32,31 @@ class Int8Kernels:
             if node.op == "call_function" and str(node.target).startswith(_KERNELS):
                 self.scales |= {arg.name for arg in node.args if isinstance(arg, torch.fx.Node)}
 
+    def protect(self, graph: torch.fx.Graph) -> None:
+        """Inductor's hook: called with the graph after its fusions; lets them write to no input.
+
+        A fused addition reuses the memory of its other summand. Inductor sees to it that nobody
+        else reads that memory later, but forgets the caller where it is an input of the graph. A
+        copy that the model itself makes is optimised away before the fusions; this one is not.
+        """
+        for node in list(graph.nodes):
+            if getattr(node.target, "__name__", "") not in _FUSED_ADDITIONS:
+                continue
+            self.adding |= {argument.name for argument in node.all_input_nodes}
+            for argument in node.all_input_nodes:
+                if argument.op == "placeholder":
+                    with graph.inserting_before(node):
+                        copied = graph.call_function(torch.ops.aten.clone.default, (argument,))
+                    copied.meta = dict(argument.meta)
+                    node.replace_input_with(argument, copied)
+
+    def in_place(self, layers: Iterable[str]) -> list[str]:
+        """The layers, by name in the model, whose kernel also adds and may do so in place."""
+        return [name for name in layers if _scale_name(name) in _plain(self.adding)]
+
     def missing(self, layers: Iterable[str]) -> list[str]:
         """The layers, by name in the model, that have no int8 kernel."""
-        return [
-            name
-            for name in layers
-            if _scale_name(name) not in {scale.lstrip("_") for scale in self.scales}
-        ]
+        return [name for name in layers if _scale_name(name) not in _plain(self.scales)]
 
     def require(self, layers: Iterable[str]) -> None:
         """Refuse a model that came out in float.
@@ -48,6 +70,11 @@ class Int8Kernels:
                 f"Inductor chose no int8 kernel for {', '.join(missing)}: the artifact would run"
                 " them in float; leave them out with quantization.skip"
             )
+
+
+def _plain(names: set[str]) -> set[str]:
+    """Names without the underscore that ``torch.fx`` puts before a digit."""
+    return {name.lstrip("_") for name in names}
 
 
 def _scale_name(layer: str) -> str:

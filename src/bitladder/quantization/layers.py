@@ -26,7 +26,6 @@ class QuantizedLayer(nn.Module):
     """
 
     __constants__: ClassVar[list[str]]
-    __constants__: ClassVar[list[str]]
     float_type: ClassVar[type[nn.Module]]
     weight: Tensor
     bias: Tensor | None

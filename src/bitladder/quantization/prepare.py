@@ -55,6 +55,24 @@ def prepare(
     Raises:
         UserError: If a pattern matches nothing, or no layer can be quantized.
     """
+    plans = plan(model, recipe, skip=skip, only=only)
+    for layer in (model.get_submodule(plan.name) for plan in plans if plan.quantized):
+        TWINS[type(layer)].adopt(layer, recipe.input_quantizer(), recipe.weight_quantizer())
+    if example_args is not None:
+        with torch.no_grad(), evaluating(model), watch(model) as observed:
+            model(*example_args)
+        link_batch_norms(model, observed)
+    return plans
+
+
+def plan(
+    model: nn.Module, recipe: Recipe, *, skip: Sequence[str] = (), only: Sequence[str] = ()
+) -> list[LayerPlan]:
+    """What :func:`prepare` would make of a model, which is not changed.
+
+    Raises:
+        UserError: If a pattern matches nothing, or no layer can be quantized.
+    """
     layers = {name: module for name, module in model.named_modules() if _is_layer(module)}
     _check_patterns("skip", skip, layers)
     _check_patterns("only", only, layers)
@@ -62,15 +80,9 @@ def prepare(
     for name, module in layers.items():
         reason = _why_float(name, module, recipe, skip, only)
         plans.append(LayerPlan(name, type(module).__name__, reason is None, reason))
-        if reason is None:
-            TWINS[type(module)].adopt(module, recipe.input_quantizer(), recipe.weight_quantizer())
     if not any(plan.quantized for plan in plans):
         reasons = "; ".join(sorted({f"{plan.type}: {plan.reason}" for plan in plans}))
         raise UserError(f"no layer can be quantized ({reasons or 'there is no layer'})")
-    if example_args is not None:
-        with torch.no_grad(), evaluating(model), watch(model) as observed:
-            model(*example_args)
-        link_batch_norms(model, observed)
     return plans
 
 

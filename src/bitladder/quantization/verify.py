@@ -1,7 +1,7 @@
 """Does the int8 model still compute what it was trained to?"""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,14 +73,29 @@ def output_sqnr(
     return ratio.db
 
 
-def require_repeatable(package: Callable[..., Any], call: Call) -> None:
+def tensor_sqnr(reference: Tensor, x: Tensor) -> float:
+    """Signal-to-quantization-noise ratio of one tensor, in dB."""
+    ratio = _Ratio()
+    ratio.add(reference, x)
+    return ratio.db
+
+
+def require_repeatable(
+    package: Callable[..., Any], call: Call, suspects: Sequence[str] = ()
+) -> None:
     """Call a package twice on the same tensors; nothing may change.
 
-    Inductor may give a buffer of the graph's input to an int8 linear that adds to it in place: the
-    first answer is right, the caller's tensor is overwritten, and the second answer is wrong.
+    An int8 layer that adds in place to the model's input gives a right first answer, overwrites
+    the caller's tensor, and gives a wrong second answer.
+
+    Args:
+        package: The compiled model.
+        call: Its arguments.
+        suspects: Names of the layers that may have been compiled to add in place.
 
     Raises:
-        RunError: If the second answer differs, or an input tensor was written to.
+        RunError: If the second answer differs, or an input tensor was written to; names the
+            suspects.
     """
     inputs = tensors((call.args, call.kwargs))
     before = [x.clone() for x in inputs]
@@ -90,10 +105,13 @@ def require_repeatable(package: Callable[..., Any], call: Call) -> None:
     differs = not all(_same(x, y) for x, y in zip(first, second, strict=True))
     if changed or differs:
         what = "overwrites its input tensor" if changed else "gives another answer the second time"
-        raise RunError(
-            f"the compiled model {what}: a quantized layer's output is added to the model's own"
-            " input; leave the layer before that addition out with quantization.skip"
-        )
+        reason = "an operation of the model itself writes in place"
+        if suspects:
+            reason = (
+                f"of its layers {', '.join(suspects)} may add in place; leave them out with"
+                " quantization.skip"
+            )
+        raise RunError(f"the compiled model {what}: {reason}")
 
 
 def _same(x: Tensor, y: Tensor) -> bool:
