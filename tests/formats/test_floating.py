@@ -14,8 +14,6 @@ from bitladder.formats import (
     get_format,
 )
 
-formats = pytest.mark.parametrize("format", FLOAT_FORMATS.values(), ids=FLOAT_FORMATS)
-
 
 def test_the_ladder_goes_down_in_bits() -> None:
     widths = {name: format.bits for name, format in FLOAT_FORMATS.items()}
@@ -58,9 +56,12 @@ def test_patterns_are_what_torch_reads(format: FloatFormat) -> None:
     assert nan != nan
 
 
-@formats
 def test_a_format_is_found_by_its_name(format: FloatFormat) -> None:
     assert get_format(format.name) is format
+
+
+def test_a_format_may_stand_for_its_name(format: FloatFormat) -> None:
+    assert get_format(format) is format
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

@@ -12,6 +12,8 @@ from bitladder.formats.floating import (
     get_format,
 )
 from bitladder.formats.integer import INT8, UINT8, IntegerFormat
+from bitladder.formats.patterns import Fields, Kind, decode, fields
+from bitladder.formats.rounding import encode, round_to
 
 __all__ = [
     "BF16",
@@ -23,7 +25,13 @@ __all__ = [
     "INT8",
     "TF32",
     "UINT8",
+    "Fields",
     "FloatFormat",
     "IntegerFormat",
+    "Kind",
+    "decode",
+    "encode",
+    "fields",
     "get_format",
+    "round_to",
 ]

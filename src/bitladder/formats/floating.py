@@ -90,14 +90,16 @@ FLOAT_FORMATS = {format.name: format for format in (FP32, TF32, FP16, BF16, E4M3
 """Every floating-point format by its name, down the ladder."""
 
 
-def get_format(name: str) -> FloatFormat:
-    """Return the floating-point format of that name.
+def get_format(format: str | FloatFormat) -> FloatFormat:
+    """Return the floating-point format of that name, or the format itself.
 
     Raises:
         UserError: If there is none; the message names the nearest and all there are.
     """
-    if name in FLOAT_FORMATS:
-        return FLOAT_FORMATS[name]
-    nearest = difflib.get_close_matches(name, FLOAT_FORMATS, n=1, cutoff=0.5)
+    if isinstance(format, FloatFormat):
+        return format
+    if format in FLOAT_FORMATS:
+        return FLOAT_FORMATS[format]
+    nearest = difflib.get_close_matches(format, FLOAT_FORMATS, n=1, cutoff=0.5)
     meant = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise UserError(f"there is no float format {name}{meant} ({', '.join(FLOAT_FORMATS)})")
+    raise UserError(f"there is no float format {format}{meant} ({', '.join(FLOAT_FORMATS)})")
