@@ -47,8 +47,8 @@ def encode(x: Tensor, format: str | FloatFormat, saturate: bool = False) -> Tens
     # Not from the float64: CUDA's conversions give every NaN the same sign.
     sign = (x.view(_INTEGERS[x.dtype.itemsize]) < 0).long()
     magnitude = x.double().view(torch.int64) & (2**63 - 1)
-    is_normal = (magnitude >= _LEADING_ONE).long()
-    significand = (magnitude & (_LEADING_ONE - 1)) | (is_normal << _FRACTION_BITS)
+    # Zero and float64's subnormal numbers have no leading one, but are too small for it to matter.
+    significand = (magnitude & (_LEADING_ONE - 1)) | _LEADING_ONE
     # The exponent in the format's bias: what lies below its smallest normal number is rounded to
     # multiples of the smallest subnormal one, like the binade above.
     exponent = (magnitude >> _FRACTION_BITS) - (_BIAS - format.bias)
