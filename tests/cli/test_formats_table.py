@@ -59,14 +59,14 @@ def test_all_digits_are_shown() -> None:
     assert "…" not in text
 
 
-@pytest.mark.parametrize("width", [130, 100, 80, 60, 45])
-@pytest.mark.parametrize("number", ["0.1", "-1e-40", "nan", "-1e38", "1e39"])
-def test_it_fits_the_terminal_and_loses_nothing(width: int, number: str) -> None:
-    text = render(number, width=width)
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text
-    # Broken cells put together again, column by column, are those of the wide table.
-    assert set(cells(render(number))) == set(cells(text))
+@pytest.mark.parametrize("number", ["0.1", "-1e-40", "nan", "1e39"])
+def test_it_fits_the_terminal_and_loses_nothing(number: str) -> None:
+    wide = set(cells(render(number)))
+    for width in range(45, 130):
+        text = render(number, width=width)
+        assert max(map(len, text.splitlines())) <= width
+        # Broken cells put together again are those of the wide table.
+        assert set(cells(text)) == wide
 
 
 def cells(text: str) -> list[str]:

@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitladder.cli.numbers import parse, round_to_odd
@@ -111,35 +111,35 @@ def test_any_text_is_a_number_or_is_refused(text: str) -> None:
     assert number.exact is not None or not math.isfinite(number.double)
 
 
-def ties_and_their_neighbours() -> st.SearchStrategy[tuple[FloatFormat, int, int]]:
-    """A format, the pattern below a tie, and on which side of the tie the number lies."""
+@st.composite
+def near_ties(draw: st.DrawFn) -> tuple[FloatFormat, int, Fraction]:
+    """A format, the pattern below a tie, and a distance from the tie as a share of the step."""
+    format = draw(st.sampled_from(list(FLOAT_FORMATS.values())))
+    pattern = draw(st.integers(0, format.max_pattern - 1))
+    # From steps of float64 up, and far below them.
+    distance = Fraction(draw(st.integers(-9, 9)), 2 ** draw(st.integers(20, 100)))
+    return format, pattern, distance
 
-    def below(format: FloatFormat) -> st.SearchStrategy[tuple[FloatFormat, int, int]]:
-        patterns = st.integers(0, format.max_pattern - 1)
-        return st.tuples(st.just(format), patterns, st.sampled_from([-1, 0, 1]))
 
-    return st.sampled_from(list(FLOAT_FORMATS.values())).flatmap(below)
-
-
-@given(ties_and_their_neighbours(), st.integers(60, 300), st.sampled_from([1, -1]))
+@settings(max_examples=300)
+@given(near_ties(), st.sampled_from([1, -1]))
 def test_rounding_by_way_of_odd_is_rounding_once(
-    tie: tuple[FloatFormat, int, int], closeness: int, sign: int
+    near_tie: tuple[FloatFormat, int, Fraction], sign: int
 ) -> None:
-    format, pattern, side = tie
-    low, high = (
-        Fraction(decode(torch.tensor(bits), format).item()) for bits in (pattern, pattern + 1)
-    )
-    exact = (low + high) / 2 + side * (high - low) / 2**closeness
-    to_even = pattern if pattern % 2 == 0 else pattern + 1
-    expected = {-1: pattern, 0: to_even, 1: pattern + 1}[side]
+    format, pattern, distance = near_tie
+    patterns = torch.tensor([pattern, pattern + 1])
+    low, high = map(Fraction, decode(patterns, format).tolist())
+    exact = (low + high) / 2 + distance * (high - low)
     double = torch.tensor(round_to_odd(sign * exact), dtype=torch.float64)
     magnitude = int(encode(double, format)) & ((1 << (format.bits - 1)) - 1)
-    assert magnitude == expected
+    goes_up = distance > 0 or (distance == 0 and pattern % 2 == 1)
+    assert magnitude == pattern + goes_up
 
 
-@given(st.fractions())
-def test_odd_is_next_to_the_number(exact: Fraction) -> None:
+@given(st.fractions() | st.fractions(-1, 1).map(lambda share: share / 2**1060))
+def test_what_is_no_float_becomes_the_odd_one_beside_it(exact: Fraction) -> None:
     double = round_to_odd(exact)
     if Fraction(double) != exact:
         neighbours = math.nextafter(double, -math.inf), math.nextafter(double, math.inf)
         assert Fraction(neighbours[0]) < exact < Fraction(neighbours[1])
+        assert int(torch.tensor(double, dtype=torch.float64).view(torch.int64)) % 2 == 1

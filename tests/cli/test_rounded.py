@@ -87,6 +87,7 @@ def test_no_distance_to_or_from_what_is_not_finite(text: str, saturate: bool) ->
     assert (rounding.error, rounding.relative) == (None, None)
 
 
-def test_a_pattern_is_shown_as_written_in_its_own_format() -> None:
-    assert result("fp16:0xfe01", "fp16").pattern == 0xFE01
+@pytest.mark.parametrize("saturate", [False, True])
+def test_a_pattern_is_shown_as_written_in_its_own_format(saturate: bool) -> None:
+    assert result("fp16:0xfe01", "fp16", saturate=saturate).pattern == 0xFE01
     assert result("fp16:0xfe01", "bf16").pattern in (0x7FC0, 0xFFC0)
