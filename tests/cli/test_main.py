@@ -30,7 +30,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("bitladder ")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["tarin"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["train", "--help"], ["formats", "--help"], ["tarin"]],
+)
 def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import atexit, json, sys\n"

@@ -27,6 +27,7 @@ COMMANDS = {
     "train": Command(
         "bitladder.cli.train", "train, quantize and measure one experiment, or a sweep"
     ),
+    "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),
 }
 
 
