@@ -23,9 +23,11 @@ def slim(path: Path) -> None:
         zipfile.ZipFile(slimmed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target,
     ):
         for entry in source.infolist():
-            if entry.filename.endswith(".cpp"):
+            if entry.filename.endswith(".kernel.cpp"):
                 continue
             data = source.read(entry)
+            if entry.filename.endswith(".cpp"):
+                data = b""  # PyTorch 2.11 finds the model's metadata by the name of this file
             if entry.filename.endswith(".so"):
                 data = _strip(data, path.with_suffix(".so"))
             target.writestr(zipfile.ZipInfo(entry.filename), data, zipfile.ZIP_DEFLATED, 9)
