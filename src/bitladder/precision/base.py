@@ -1,17 +1,17 @@
 """What the precision plugins share: the device, refusals, the report, the checkpoint entry."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from bitladder.errors import UserError
-
-CHECKPOINT_KEY = "bitladder_precision"
-"""Where a checkpoint keeps the precision of its run, whatever the plugin's class is called."""
+from bitladder.precision.origin import CHECKPOINT_KEY, precisions_of
 
 _CPU_FLAGS = {
     torch.float16: ("avx512_fp16", "amx_fp16"),
@@ -24,6 +24,11 @@ class LadderPrecision(Precision):
 
     A plugin is passed as `Trainer(plugins=[Fp16Precision()])`. It learns its device from the
     Trainer's strategy when a run (fit, validate, test or predict) begins; `attach` says it earlier.
+
+    Args:
+        allow_precision_change: let a fit go on from a checkpoint that another precision trained.
+            Its weights and optimizer state are converted, its loss scale is dropped. Evaluating a
+            checkpoint needs no leave: the weights are rounded to what this precision computes with.
     """
 
     requested: ClassVar[str]
@@ -33,8 +38,10 @@ class LadderPrecision(Precision):
     autocast_dtype: ClassVar[torch.dtype | None] = None
     """The type that `torch.autocast` computes in, or None for no autocast."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_precision_change: bool = False) -> None:
+        self.allow_precision_change = allow_precision_change
         self._device: torch.device | None = None
+        self._fitting = False
         # Undoes at teardown what a run changed outside the plugin.
         self._run = ExitStack()
 
@@ -78,9 +85,8 @@ class LadderPrecision(Precision):
         return facts
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Attach to the device of the run that begins, and check what the module brings."""
-        assert isinstance(module, LightningModule)
-        self.attach(module.trainer.strategy.root_device)
+        """Attach to the run that begins, and check what the module brings."""
+        self.begin(module)
         for name, parameter in module.named_parameters():
             if (
                 parameter.requires_grad
@@ -94,6 +100,13 @@ class LadderPrecision(Precision):
                 )
         return module
 
+    def begin(self, module: nn.Module) -> LightningModule:
+        """Attach to the device of the run that begins with `module`."""
+        assert isinstance(module, LightningModule)
+        self.attach(module.trainer.strategy.root_device)
+        self._fitting = module.trainer.state.fn == TrainerFn.FITTING
+        return module
+
     def forward_context(self) -> AbstractContextManager[Any]:
         """Autocast around the forward pass and the loss, if this precision computes so."""
         if self.autocast_dtype is None:
@@ -105,6 +118,25 @@ class LadderPrecision(Precision):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note in the checkpoint which precision trained it."""
         checkpoint[CHECKPOINT_KEY] = {"requested": self.requested}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on training where another precision stopped."""
+        if self._fitting:
+            self.check_checkpoint(checkpoint)
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint to go on from that another precision trained, unless that is allowed.
+
+        Raises:
+            UserError: says which precision trained it, as far as the checkpoint tells.
+        """
+        possible = precisions_of(checkpoint)
+        if possible and self.requested not in possible and not self.allow_precision_change:
+            raise UserError(
+                f"precision={self.requested}: the checkpoint was trained in "
+                f"{' or '.join(possible)}; train on in that, or write "
+                f"precision.allow_precision_change=true to go on in {self.requested}"
+            )
 
     def teardown(self) -> None:
         """Undo at the end of a run what it changed outside the plugin."""
