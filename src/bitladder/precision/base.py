@@ -7,11 +7,17 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, Strategy
+from lightning.pytorch.strategies.single_xla import SingleDeviceXLAStrategy
+from lightning.pytorch.strategies.xla import XLAStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
+from torch.optim import Optimizer
 
 from bitladder.errors import UserError
 from bitladder.precision.origin import CHECKPOINT_KEY, precisions_of
+
+_OWN_PLUGIN_ONLY = (FSDPStrategy, DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
 
 _CPU_FLAGS = {
     torch.float16: ("avx512_fp16", "amx_fp16"),
@@ -68,6 +74,17 @@ class LadderPrecision(Precision):
     def check_device(self, device: torch.device) -> None:
         """Raise UserError if the precision cannot run on `device` (a cpu or cuda device)."""
 
+    def check_strategy(self, kind: type[Strategy]) -> None:
+        """Raise UserError if the precision cannot train with strategies of this kind."""
+        if issubclass(kind, _OWN_PLUGIN_ONLY):
+            raise UserError(
+                f"precision={self.requested} does not work with Lightning's {kind.__name__}, which "
+                "takes only a precision plugin of its own; write trainer.strategy=ddp"
+            )
+
+    def check_optimizer(self, kind: type[Optimizer]) -> None:
+        """Raise UserError if the precision cannot train with optimizers of this kind."""
+
     def effective(self) -> dict[str, str | float | bool]:
         """What really runs, in plain JSON types; the device is "unknown" before `attach`."""
         facts: dict[str, str | float | bool] = {
@@ -103,9 +120,18 @@ class LadderPrecision(Precision):
     def begin(self, module: nn.Module) -> LightningModule:
         """Attach to the device of the run that begins with `module`."""
         assert isinstance(module, LightningModule)
+        self.check_strategy(type(module.trainer.strategy))
         self.attach(module.trainer.strategy.root_device)
         self._fitting = module.trainer.state.fn == TrainerFn.FITTING
         return module
+
+    def connect(
+        self, model: nn.Module, optimizers: list[Optimizer], lr_schedulers: list[Any]
+    ) -> tuple[nn.Module, list[Optimizer], list[Any]]:
+        """See the optimizers of the run."""
+        for optimizer in optimizers:
+            self.check_optimizer(type(optimizer))
+        return model, optimizers, lr_schedulers
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Autocast around the forward pass and the loss, if this precision computes so."""

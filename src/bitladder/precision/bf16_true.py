@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.fabric.utilities.types import Steppable
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning_utilities import apply_to_collection
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -70,6 +70,23 @@ class Bf16TruePrecision(LadderPrecision):
         if device.type == "cuda":
             require_capability(device, (8, 0), precision=self.requested, instead="fp32")
 
+    def check_strategy(self, kind: type[Strategy]) -> None:
+        """Refuse to round shards stochastically."""
+        super().check_strategy(kind)
+        if self.stochastic_rounding and issubclass(kind, ModelParallelStrategy):
+            raise UserError(
+                "precision.stochastic_rounding=true does not work with the model-parallel "
+                "strategy, whose parameters are shards; write precision.stochastic_rounding=false"
+            )
+
+    def check_optimizer(self, kind: type[Optimizer]) -> None:
+        """Refuse to round stochastically what LBFGS does."""
+        if self.stochastic_rounding and issubclass(kind, LBFGS):
+            raise UserError(
+                "precision.stochastic_rounding=true does not work with the LBFGS optimizer, "
+                "which keeps one state for all parameters; write optimizer=adamw"
+            )
+
     def convert_module(self, module: nn.Module) -> nn.Module:
         """Attach to the run, and round the module to bfloat16, in place.
 
@@ -77,11 +94,6 @@ class Bf16TruePrecision(LadderPrecision):
             UserError: A pattern in `keep_fp32` matches no floating buffer.
         """
         self._module = module = self.begin(module)
-        if self.stochastic_rounding and isinstance(module.trainer.strategy, ModelParallelStrategy):
-            raise UserError(
-                "precision.stochastic_rounding=true does not work with the model-parallel "
-                "strategy, whose parameters are shards; write precision.stochastic_rounding=false"
-            )
         kept = [(owner, name, owner._buffers[name]) for owner, name in self._kept_buffers(module)]
         norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
         states = [{k: v.clone() for k, v in norm.state_dict().items()} for norm in norms]
@@ -118,12 +130,8 @@ class Bf16TruePrecision(LadderPrecision):
         self, model: nn.Module, optimizers: list[Optimizer], lr_schedulers: list[Any]
     ) -> tuple[nn.Module, list[Optimizer], list[Any]]:
         """Round what the optimizers of a fit do stochastically, if that was asked for."""
+        super().connect(model, optimizers, lr_schedulers)
         if self.stochastic_rounding and self._fitting:
-            if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
-                raise UserError(
-                    "precision.stochastic_rounding=true does not work with the LBFGS optimizer, "
-                    "which keeps one state for all parameters; write optimizer=adamw"
-                )
             assert self._module is not None
             seed = self._module.trainer.strategy.broadcast(torch.initial_seed() % 2**63)
             self._rounding = StochasticRounding(self.device, seed)

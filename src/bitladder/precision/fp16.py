@@ -8,7 +8,7 @@ import torch
 from lightning import LightningModule
 from lightning.fabric.utilities.types import Steppable
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
@@ -104,15 +104,27 @@ class Fp16Precision(LadderPrecision):
         if self.scaler is None:
             self.scaler = LossScaler(device.type, **self._settings)
 
-    def convert_module(self, module: nn.Module) -> nn.Module:
-        """Attach to the run that begins; refuse strategies whose ranks hold shards of gradients."""
-        module = super().convert_module(module)
-        assert isinstance(module, LightningModule)
-        if isinstance(module.trainer.strategy, ModelParallelStrategy):
+    def check_strategy(self, kind: type[Strategy]) -> None:
+        """Refuse strategies whose ranks hold shards of gradients."""
+        super().check_strategy(kind)
+        if issubclass(kind, ModelParallelStrategy):
             raise UserError(
                 "precision=fp16 does not work with the model-parallel strategy, whose ranks would "
                 "disagree on which steps to skip; write precision=bf16"
             )
+
+    def check_optimizer(self, kind: type[Optimizer]) -> None:
+        """Refuse LBFGS."""
+        if issubclass(kind, LBFGS):
+            raise UserError(
+                "precision=fp16 does not work with the LBFGS optimizer, which evaluates the loss "
+                "several times a step; write precision=fp32, or optimizer=adamw"
+            )
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        """Attach to the run that begins."""
+        module = super().convert_module(module)
+        assert isinstance(module, LightningModule)
         self._module = module
         return module
 
@@ -120,11 +132,7 @@ class Fp16Precision(LadderPrecision):
         self, model: nn.Module, optimizers: list[Optimizer], lr_schedulers: list[Any]
     ) -> tuple[nn.Module, list[Optimizer], list[Any]]:
         """See the optimizers of the run, and keep its schedulers in step with them."""
-        if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
-            raise UserError(
-                "precision=fp16 does not work with the LBFGS optimizer, which evaluates the loss "
-                "several times a step; write precision=fp32, or optimizer=adamw"
-            )
+        super().connect(model, optimizers, lr_schedulers)
         self._optimizers = optimizers
         if self._fitting:
             assert self._module is not None
