@@ -126,25 +126,26 @@ def test_small_steps_arrive_with_stochastic_rounding_alone(
 
 
 def test_stochastic_rounding_resumes_to_the_bit(
-    train_only: Any, loader: Any, make_trainer: Callable[..., Any], accelerator: str, tmp_path: Path
+    task_class: Any, loader: Any, make_trainer: Callable[..., Any], accelerator: str, tmp_path: Path
 ) -> None:
     def trainer(max_epochs: int) -> Any:
         plugin = Bf16TruePrecision(stochastic_rounding=True)
         return make_trainer(plugin, max_epochs, accelerator, gradient_clip_val=0.5)
 
-    straight, half, resumed = train_only(), train_only(), train_only()
+    straight, half, resumed = task_class(), task_class(), task_class()
     torch.manual_seed(3)
-    trainer(2).fit(straight, loader)
+    trainer(2).fit(straight, loader, loader)
     torch.manual_seed(3)
     halfway = trainer(1)
-    halfway.fit(half, loader)
+    halfway.fit(half, loader, loader)
+    halfway.validate(half, loader, verbose=False)  # which changes nothing
     halfway.save_checkpoint(tmp_path / "half.ckpt")
     saved = torch.load(tmp_path / "half.ckpt", weights_only=True)
     moments = saved["optimizer_states"][0]["state"][0]
     assert moments["exp_avg"].dtype == torch.float32
 
     torch.manual_seed(4)
-    trainer(2).fit(resumed, loader, ckpt_path=tmp_path / "half.ckpt")
+    trainer(2).fit(resumed, loader, loader, ckpt_path=tmp_path / "half.ckpt")
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -243,14 +243,20 @@ def test_backward_past_the_scaler_is_refused(loader: Any, make_trainer: Callable
         make_trainer(Fp16Precision()).fit(Manual(), loader)
 
 
-def test_a_step_past_the_scaler_is_refused(loader: Any, make_trainer: Callable[..., Any]) -> None:
+def test_a_step_past_the_scaler_is_refused_during_the_run_alone(
+    loader: Any, make_trainer: Callable[..., Any]
+) -> None:
     class Manual(Pair):
         def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
-            optimizer = self.optimizers(use_pl_optimizer=False)
-            assert isinstance(optimizer, list)
             self.manual_backward(self.losses(batch)[0])
-            optimizer[0].step()
+            optimizer = self.both_optimizers()[0]
+            if batch_idx == 3:
+                optimizer = optimizer.optimizer
+            optimizer.step()
 
+    trainer = make_trainer(Fp16Precision(), max_epochs=1, limit_train_batches=3)
+    trainer.fit(Manual(), loader)
+    trainer.optimizers[0].step()
     with pytest.raises(UserError, match=r"past the loss scaler.* call its step\(\)$"):
         make_trainer(Fp16Precision()).fit(Manual(), loader)
 
