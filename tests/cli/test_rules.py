@@ -10,7 +10,6 @@ from bitladder.cli.schema import Config
 from bitladder.errors import UserError
 
 Make = Callable[..., Config]
-TF32 = {"_target_": "bitladder.precision.Tf32Precision"}
 
 
 def _trainer(**arguments: Any) -> dict[str, Any]:
@@ -41,14 +40,6 @@ def test_a_gpu_where_there_is_none(
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     rules.check(config(trainer=_trainer(accelerator=accelerator)))
-
-
-def test_tf32_without_cuda(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "precision=tf32 needs a CUDA device" in _complaint(config(precision=TF32))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert "write trainer=gpu" in _complaint(config(precision=TF32))
-    rules.check(config(precision=TF32, trainer=_trainer(accelerator="gpu")))
 
 
 @pytest.mark.parametrize("count", [0, -1])

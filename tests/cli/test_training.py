@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from bitladder.cli import training
 from bitladder.cli.main import main
 
 SMALL = [
@@ -258,3 +259,57 @@ def test_an_interrupted_run_says_so_and_keeps_its_last_checkpoint(tmp_path: Path
     assert (results["status"], results["reason"]) == ("failed", "interrupted")
     torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
     assert not (directory / "model_int8.pt2").exists()
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the compilation of the rungs, which takes seconds."""
+    monkeypatch.setattr(training, "measure", lambda *_: {})
+
+
+FP16 = ("precision=fp16", "quantization=none")
+
+
+def test_a_loss_scale_below_its_minimum_fails_the_run_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scaler = ("precision.init_scale=1099511627776", "precision.min_scale=549755813888")
+    error = fails(capsys, tmp_path, 1, *FP16, *scaler)
+    assert "fell to 2.74878e+11, below min_scale=5.49756e+11, with 2 optimizer steps" in error
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert results["status"] == "failed"
+    assert "below min_scale" in results["reason"]
+
+
+def test_skipped_steps_are_in_the_metrics_and_the_results(tmp_path: Path, unmeasured: None) -> None:
+    scaler = ("precision.init_scale=16777216", "trainer.log_every_n_steps=1")
+    assert run(tmp_path, *FP16, *scaler, "logger=csv") == 0
+    directory = only_run(tmp_path)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["precision"]["effective"]["skipped_steps"] == 0
+    effective = json.loads((directory / "results.json").read_text())["effective_precision"]
+    skipped = effective["skipped_steps"]
+    assert 0 < skipped < 12
+    assert effective["loss_scale"] == 16777216 / 2**skipped
+    with (directory / "metrics.csv").open() as file:
+        logged = [row["precision/skipped_steps"] for row in csv.DictReader(file)]
+    counts = [float(count) for count in logged if count]
+    assert counts == sorted(counts)
+    assert (len(counts), counts[0], counts[-1]) == (12, 0, skipped)
+
+
+def test_a_checkpoint_of_another_precision_needs_leave(
+    tmp_path: Path, unmeasured: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, *FP16, "logger=none", "scheduler=none") == 0
+    more = (
+        f"checkpoint={only_run(tmp_path) / 'checkpoints' / 'last.ckpt'}",
+        "quantization=none",
+        "scheduler=none",
+        "trainer.max_epochs=3",
+        "precision=bf16_true",
+    )
+    error = fails(capsys, tmp_path, 2, *more)
+    assert error.endswith("write precision.allow_precision_change=true to go on in bf16_true")
+    only_run(tmp_path)
+    assert run(tmp_path, *more, "logger=none", "precision.allow_precision_change=true") == 0

@@ -8,6 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    Strategy,
+)
+from lightning.pytorch.strategies.xla import XLAStrategy
 
 from bitladder.errors import UserError
 from bitladder.precision import (
@@ -145,6 +152,32 @@ def test_trainable_parameters_of_another_type_are_refused(
     task.net[3].bfloat16()
     with pytest.raises(UserError, match=r"net\.3\.weight is bfloat16; .*model\.to\(torch\.float32"):
         make_trainer(plugin_class()).fit(task, loader)
+
+
+@pytest.mark.parametrize("plugin_class", ON_BOTH)
+@pytest.mark.parametrize("strategy", [FSDPStrategy, DeepSpeedStrategy, XLAStrategy])
+def test_strategies_with_a_plugin_of_their_own_are_refused(
+    plugin_class: type[LadderPrecision], strategy: type[Strategy]
+) -> None:
+    with pytest.raises(UserError, match=rf"{strategy.__name__}.*write trainer\.strategy=ddp$"):
+        plugin_class().check_strategy(strategy)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "instead"),
+    [
+        (Fp16Precision(), "write precision=bf16$"),
+        (Bf16TruePrecision(stochastic_rounding=True), "write .*stochastic_rounding=false$"),
+    ],
+)
+def test_what_needs_whole_tensors_refuses_shards(plugin: LadderPrecision, instead: str) -> None:
+    with pytest.raises(UserError, match=f"model-parallel.*{instead}"):
+        plugin.check_strategy(ModelParallelStrategy)
+
+
+@pytest.mark.parametrize("plugin_class", [Fp32Precision, Bf16Precision, Bf16TruePrecision])
+def test_shards_may_train_otherwise(plugin_class: type[LadderPrecision]) -> None:
+    plugin_class().check_strategy(ModelParallelStrategy)
 
 
 @pytest.mark.parametrize("plugin_class", ON_BOTH)

@@ -1,13 +1,16 @@
 """fp16 equals a loop written by hand in PyTorch, to the bit, overflows included."""
 
 import copy
+import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
@@ -186,9 +189,10 @@ def test_resuming_a_checkpoint_of_lightnings_own_plugin(
 
     straight, resumed = train_only(), train_only()
     make_trainer(Fp16Precision(**SCALER), max_epochs=4).fit(straight, loader)
-    make_trainer(Fp16Precision(**SCALER), max_epochs=4).fit(
-        resumed, loader, ckpt_path=tmp_path / "theirs.ckpt"
-    )
+    plugin = Fp16Precision(**SCALER)
+    make_trainer(plugin, max_epochs=2).fit(resumed, loader, ckpt_path=tmp_path / "theirs.ckpt")
+    assert plugin.loss_scale == scaler.get_scale() != SCALER["init_scale"]
+    make_trainer(plugin, max_epochs=4).fit(resumed, loader, ckpt_path=tmp_path / "theirs.ckpt")
     assert_same_weights(straight, resumed)
 
 
@@ -203,6 +207,36 @@ def test_evaluating_a_checkpoint_leaves_the_scaler_alone(
     state = plugin.effective()
     trainer.test(task, loader, ckpt_path=tmp_path / "early.ckpt", verbose=False)
     assert plugin.effective() == state
+
+
+def test_scale_and_skipped_steps_are_logged(train_only: Any, loader: Any, tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+
+    class Looks(train_only):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            facts = self.trainer.precision_plugin.effective()
+            seen.append({key: float(facts[key]) for key in ("loss_scale", "skipped_steps")})
+            return super().training_step(batch, batch_idx)
+
+    trainer = L.Trainer(
+        plugins=[Fp16Precision(**SCALER)],
+        accelerator="cpu",
+        devices=1,
+        max_epochs=5,
+        logger=CSVLogger(tmp_path, name="", version=""),
+        log_every_n_steps=4,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Looks(), loader)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(3, 50, 4))
+    for row in rows:
+        logged = {key: float(row[f"precision/{key}"]) for key in ("loss_scale", "skipped_steps")}
+        assert logged == seen[int(row["step"])]
+    assert seen[-1]["skipped_steps"] > seen[9]["skipped_steps"] > 0
 
 
 def test_a_training_step_without_loss_is_passed_over(

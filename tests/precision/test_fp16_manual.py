@@ -18,9 +18,10 @@ SCALER: dict[str, Any] = {"init_scale": 2.0**24, "growth_interval": 3}
 class Pair(L.LightningModule):
     """Two networks with an optimizer each; the second learns from the first, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, fused: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
+        self.fused = fused
         self.automatic_optimization = False
         self.one, self.two = nn.Linear(6, 4), nn.Linear(4, 4)
 
@@ -39,49 +40,130 @@ class Pair(L.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
-            torch.optim.AdamW(self.one.parameters(), lr=0.01),
-            torch.optim.SGD(self.two.parameters(), lr=0.1),
+            torch.optim.AdamW(self.one.parameters(), lr=0.01, fused=self.fused),
+            torch.optim.SGD(self.two.parameters(), lr=0.1, fused=self.fused),
         ]
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["foreach", "fused"])
+@pytest.mark.parametrize("accumulate", [1, 3])
 def test_two_optimizers_equal_a_loop_written_by_hand(
-    loader: Any, make_trainer: Callable[..., Any]
+    accumulate: int,
+    fused: bool,
+    loader: Any,
+    make_trainer: Callable[..., Any],
+    accelerator: str,
 ) -> None:
     class Manual(Pair):
         def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
             optimizers = self.both_optimizers()
-            for optimizer in optimizers:
-                optimizer.zero_grad()
+            if batch_idx % accumulate == 0:
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
             for loss in self.losses(batch):
                 self.manual_backward(loss)
-            for optimizer in optimizers:
-                self.clip_gradients(optimizer, 0.2, "norm")
-                optimizer.step()
+            if batch_idx % accumulate == accumulate - 1:
+                for optimizer in optimizers:
+                    self.clip_gradients(optimizer, 0.2, "norm")
+                    optimizer.step()
 
-    task = Manual()
-    by_hand = copy.deepcopy(task)
-    scaler = torch.amp.GradScaler("cpu", **SCALER)
+    task = Manual(fused)
+    by_hand = copy.deepcopy(task).to(accelerator)
+    scaler = torch.amp.GradScaler(accelerator, **SCALER)
     optimizers = by_hand.configure_optimizers()
-    for _ in range(5):
-        for batch in loader:
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            with torch.autocast("cpu", dtype=torch.float16):
-                losses = by_hand.losses(batch)
+    epochs = 5 * accumulate
+    for _ in range(epochs):
+        for index, batch in enumerate(loader):
+            if index % accumulate == 0:
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
+            with torch.autocast(accelerator, dtype=torch.float16):
+                losses = by_hand.losses([x.to(accelerator) for x in batch])
             for loss in losses:
                 scaler.scale(loss).backward()
-            for optimizer, net in zip(optimizers, (by_hand.one, by_hand.two), strict=True):
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(net.parameters(), 0.2)
-                scaler.step(optimizer)
-            scaler.update()
+            if index % accumulate == accumulate - 1:
+                for optimizer, net in zip(optimizers, (by_hand.one, by_hand.two), strict=True):
+                    scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(net.parameters(), 0.2)
+                    scaler.step(optimizer)
+                scaler.update()
 
     plugin = Fp16Precision(**SCALER)
-    make_trainer(plugin).fit(task, loader)
-    for name, value in by_hand.state_dict().items():
-        assert torch.equal(value, task.state_dict()[name]), name
+    make_trainer(plugin, max_epochs=epochs, accelerator=accelerator).fit(task, loader)
+    assert_equal(by_hand.cpu(), task)
     assert plugin.loss_scale == scaler.get_scale()
     assert plugin.skipped_steps > 8
+
+
+class Adversaries(L.LightningModule):
+    """A generator and a discriminator that take turns, as in a GAN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.automatic_optimization = False
+        self.generator, self.discriminator = nn.Linear(4, 6), nn.Linear(6, 1)
+
+    def loss(self, images: Tensor, real: bool) -> Tensor:
+        logits = self.discriminator(images).float()
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, torch.full_like(logits, float(real))
+        )
+
+    def turns(self, x: Tensor) -> list[Callable[[], Tensor]]:
+        """The losses of the discriminator and of the generator."""
+        noise = x[:, :4]
+        return [
+            lambda: self.loss(x, True) + self.loss(self.generator(noise).detach(), False),
+            lambda: self.loss(self.generator(noise), True),
+        ]
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        for optimizer, loss in zip(optimizers, self.turns(batch[0]), strict=True):
+            self.toggle_optimizer(optimizer)
+            self.manual_backward(loss())
+            optimizer.step()
+            optimizer.zero_grad()
+            self.untoggle_optimizer(optimizer)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            torch.optim.AdamW(self.discriminator.parameters(), lr=0.01),
+            torch.optim.AdamW(self.generator.parameters(), lr=0.01),
+        ]
+
+
+def test_adversaries_equal_a_loop_written_by_hand(
+    loader: Any, make_trainer: Callable[..., Any], accelerator: str
+) -> None:
+    task = Adversaries()
+    by_hand = copy.deepcopy(task).to(accelerator)
+    scaler = torch.amp.GradScaler(accelerator, **SCALER)
+    optimizers = by_hand.configure_optimizers()
+    for _ in range(5):
+        for x, _ in loader:
+            turns = by_hand.turns(x.to(accelerator))
+            for optimizer, loss in zip(optimizers, turns, strict=True):
+                # With the cache, gradients of a network called twice would be added in float16.
+                with torch.autocast(accelerator, dtype=torch.float16, cache_enabled=False):
+                    value = loss()
+                optimizer.zero_grad()
+                scaler.scale(value).backward()
+                scaler.step(optimizer)
+                scaler.update()
+
+    plugin = Fp16Precision(**SCALER)
+    make_trainer(plugin, accelerator=accelerator).fit(task, loader)
+    assert_equal(by_hand.cpu(), task)
+    assert plugin.loss_scale == scaler.get_scale()
+    assert plugin.skipped_steps > 16
+
+
+def assert_equal(one: nn.Module, other: nn.Module) -> None:
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_accumulating_over_changes_of_the_scale_adds_the_same_gradients(
@@ -158,6 +240,24 @@ def test_backward_past_the_scaler_is_refused(loader: Any, make_trainer: Callable
             optimizers[0].step()
 
     with pytest.raises(UserError, match=r"write self\.manual_backward\(loss\), not loss\.backward"):
+        make_trainer(Fp16Precision()).fit(Manual(), loader)
+
+
+def test_a_step_past_the_scaler_is_refused_during_the_run_alone(
+    loader: Any, make_trainer: Callable[..., Any]
+) -> None:
+    class Manual(Pair):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            self.manual_backward(self.losses(batch)[0])
+            optimizer = self.both_optimizers()[0]
+            if batch_idx == 3:
+                optimizer = optimizer.optimizer
+            optimizer.step()
+
+    trainer = make_trainer(Fp16Precision(), max_epochs=1, limit_train_batches=3)
+    trainer.fit(Manual(), loader)
+    trainer.optimizers[0].step()
+    with pytest.raises(UserError, match=r"past the loss scaler.* call its step\(\)$"):
         make_trainer(Fp16Precision()).fit(Manual(), loader)
 
 

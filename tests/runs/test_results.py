@@ -24,6 +24,9 @@ RESULTS = st.builds(
     precision=st.text(),
     quantization=st.text(),
     seed=st.integers(),
+    effective_precision=st.dictionaries(
+        st.text(), st.text() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+    ),
     rungs=st.dictionaries(st.sampled_from(["float", "int8"]), RUNGS),
     reason=st.none() | st.text(),
 )
@@ -41,6 +44,7 @@ def whole() -> dict[str, Any]:
         "precision": "fp32",
         "quantization": "qat",
         "seed": 1,
+        "effective_precision": {"name": "fp16", "loss_scale": 1024.0, "skipped_steps": 3},
         "rungs": {"float": rung, "int8": rung | {"artifact": "model_int8.pt2"}},
         "schema_version": 1,
     }

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bitladder.errors import UserError
+from bitladder.precision import LadderPrecision
 
 _TRAINING_STATE = {
     "state_dict": dict,
@@ -19,13 +20,15 @@ _TRAINING_STATE = {
 """What training needs to go on, by key and type."""
 
 
-def check_checkpoint(path: str, module: nn.Module, optimizer: Optimizer) -> None:
-    """Refuse a checkpoint that is no checkpoint, or of another model or optimizer.
+def check_checkpoint(
+    path: str, module: nn.Module, optimizer: Optimizer, precision: LadderPrecision
+) -> None:
+    """Refuse a checkpoint that is none, or of another model, optimizer or precision.
 
     Nothing in the file is executed: it is read as tensors and plain containers.
 
     Raises:
-        UserError: Names the file and the first parameter that differs.
+        UserError: Names the file and the first parameter that differs, or the precision.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -59,3 +62,4 @@ def check_checkpoint(path: str, module: nn.Module, optimizer: Optimizer) -> None
                     f"checkpoint={path} is of another optimizer, which has no {missing[0]}: write"
                     " the optimizer that it was trained with"
                 )
+    precision.check_checkpoint(content)

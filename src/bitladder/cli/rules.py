@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from bitladder.cli.pairings import PAIRINGS
 from bitladder.cli.schema import Config
 from bitladder.errors import UserError
 
@@ -28,17 +29,6 @@ def cuda_device(config: Config) -> str | None:
     accelerator = config.trainer.get("accelerator")
     if accelerator in CUDA and not torch.cuda.is_available():
         return f"trainer.accelerator={accelerator}: there is no CUDA device here: write trainer=cpu"
-    return None
-
-
-def tf32_device(config: Config) -> str | None:
-    """tf32 is arithmetic of CUDA devices; elsewhere it would be fp32 without a word."""
-    if not config.precision["_target_"].endswith(".Tf32Precision"):
-        return None
-    if not torch.cuda.is_available():
-        return "precision=tf32 needs a CUDA device and there is none here: write precision=fp32"
-    if config.trainer.get("accelerator") == "cpu":
-        return "precision=tf32 needs a CUDA device: write trainer=gpu, or precision=fp32"
     return None
 
 
@@ -105,7 +95,7 @@ def checkpoint_exists(config: Config) -> str | None:
 
 RULES: tuple[Callable[[Config], str | None], ...] = (
     cuda_device,
-    tf32_device,
+    *PAIRINGS,
     whole_numbers,
     training_ends,
     quantization_schedule,

@@ -43,7 +43,7 @@ def train(config: Config) -> int:
     parts = assemble(config)
     if config.checkpoint is not None:
         optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
-        check_checkpoint(config.checkpoint, parts.task, optimizer)
+        check_checkpoint(config.checkpoint, parts.task, optimizer, parts.precision)
     name = "-".join(
         (config.name, config.precision_name, config.quantization_name, f"s{config.seed}")
     )
@@ -51,16 +51,13 @@ def train(config: Config) -> int:
     console = Console(soft_wrap=True)
     console.print(f"run directory: {directory.path}", highlight=False)
     with logs_in(directory.log), _recorded(config, directory):
-        rungs = _run(config, parts, directory, console)
-    results = _results(config, rungs)
+        results = _run(config, parts, directory, console)
     console.print(ladder_table(results))
     console.print(str(directory.path), highlight=False)
     return 0
 
 
-def _run(
-    config: Config, parts: Parts, directory: RunDirectory, console: Console
-) -> dict[str, Rung]:
+def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console) -> Results:
     write_atomic(directory.config, config.to_yaml())
     trainer = make_trainer(config, parts, directory)
     parts.precision.attach(trainer.strategy.root_device)
@@ -87,6 +84,7 @@ def _run(
         # So Lightning ends an interrupted training; from then on it ignores the signal.
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
+    effective_precision = parts.precision.effective()
     if parts.quantization is not None:
         assert parts.quantization.deployment is not None
         deployment = parts.quantization.deployment
@@ -103,8 +101,17 @@ def _run(
     for logger in trainer.loggers:
         logger.log_metrics(_flat(rungs), step=trainer.global_step)
         logger.save()
-    _results(config, rungs).write(directory.results)
-    return rungs
+    results = Results(
+        status="completed",
+        experiment=config.experiment,
+        precision=config.precision_name,
+        quantization=config.quantization_name,
+        seed=config.seed,
+        effective_precision=effective_precision,
+        rungs=rungs,
+    )
+    results.write(directory.results)
+    return results
 
 
 @contextmanager
@@ -139,17 +146,6 @@ def _fail(config: Config, directory: RunDirectory, reason: str) -> str:
     except (UserError, RunError) as error:
         return f"{reason}; and {shlex.quote(str(directory.results))} was not written: {error}"
     return reason
-
-
-def _results(config: Config, rungs: dict[str, Rung]) -> Results:
-    return Results(
-        status="completed",
-        experiment=config.experiment,
-        precision=config.precision_name,
-        quantization=config.quantization_name,
-        seed=config.seed,
-        rungs=rungs,
-    )
 
 
 def _flat(rungs: dict[str, Rung]) -> dict[str, float]:

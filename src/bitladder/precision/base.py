@@ -1,17 +1,23 @@
 """What the precision plugins share: the device, refusals, the report, the checkpoint entry."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, Strategy
+from lightning.pytorch.strategies.single_xla import SingleDeviceXLAStrategy
+from lightning.pytorch.strategies.xla import XLAStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
+from torch.optim import Optimizer
 
 from bitladder.errors import UserError
+from bitladder.precision.origin import CHECKPOINT_KEY, precisions_of
 
-CHECKPOINT_KEY = "bitladder_precision"
-"""Where a checkpoint keeps the precision of its run, whatever the plugin's class is called."""
+_OWN_PLUGIN_ONLY = (FSDPStrategy, DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
 
 _CPU_FLAGS = {
     torch.float16: ("avx512_fp16", "amx_fp16"),
@@ -24,6 +30,11 @@ class LadderPrecision(Precision):
 
     A plugin is passed as `Trainer(plugins=[Fp16Precision()])`. It learns its device from the
     Trainer's strategy when a run (fit, validate, test or predict) begins; `attach` says it earlier.
+
+    Args:
+        allow_precision_change: let a fit go on from a checkpoint that another precision trained.
+            Its weights and optimizer state are converted, its loss scale is dropped. Evaluating a
+            checkpoint needs no leave: the weights are rounded to what this precision computes with.
     """
 
     requested: ClassVar[str]
@@ -33,8 +44,10 @@ class LadderPrecision(Precision):
     autocast_dtype: ClassVar[torch.dtype | None] = None
     """The type that `torch.autocast` computes in, or None for no autocast."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_precision_change: bool = False) -> None:
+        self.allow_precision_change = allow_precision_change
         self._device: torch.device | None = None
+        self._fitting = False
         # Undoes at teardown what a run changed outside the plugin.
         self._run = ExitStack()
 
@@ -61,6 +74,17 @@ class LadderPrecision(Precision):
     def check_device(self, device: torch.device) -> None:
         """Raise UserError if the precision cannot run on `device` (a cpu or cuda device)."""
 
+    def check_strategy(self, kind: type[Strategy]) -> None:
+        """Raise UserError if the precision cannot train with strategies of this kind."""
+        if issubclass(kind, _OWN_PLUGIN_ONLY):
+            raise UserError(
+                f"precision={self.requested} does not work with Lightning's {kind.__name__}, which "
+                "takes only a precision plugin of its own; write trainer.strategy=ddp"
+            )
+
+    def check_optimizer(self, kind: type[Optimizer]) -> None:
+        """Raise UserError if the precision cannot train with optimizers of this kind."""
+
     def effective(self) -> dict[str, str | float | bool]:
         """What really runs, in plain JSON types; the device is "unknown" before `attach`."""
         facts: dict[str, str | float | bool] = {
@@ -78,9 +102,8 @@ class LadderPrecision(Precision):
         return facts
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Attach to the device of the run that begins, and check what the module brings."""
-        assert isinstance(module, LightningModule)
-        self.attach(module.trainer.strategy.root_device)
+        """Attach to the run that begins, and check what the module brings."""
+        self.begin(module)
         for name, parameter in module.named_parameters():
             if (
                 parameter.requires_grad
@@ -94,6 +117,22 @@ class LadderPrecision(Precision):
                 )
         return module
 
+    def begin(self, module: nn.Module) -> LightningModule:
+        """Attach to the device of the run that begins with `module`."""
+        assert isinstance(module, LightningModule)
+        self.check_strategy(type(module.trainer.strategy))
+        self.attach(module.trainer.strategy.root_device)
+        self._fitting = module.trainer.state.fn == TrainerFn.FITTING
+        return module
+
+    def connect(
+        self, model: nn.Module, optimizers: list[Optimizer], lr_schedulers: list[Any]
+    ) -> tuple[nn.Module, list[Optimizer], list[Any]]:
+        """See the optimizers of the run."""
+        for optimizer in optimizers:
+            self.check_optimizer(type(optimizer))
+        return model, optimizers, lr_schedulers
+
     def forward_context(self) -> AbstractContextManager[Any]:
         """Autocast around the forward pass and the loss, if this precision computes so."""
         if self.autocast_dtype is None:
@@ -105,6 +144,25 @@ class LadderPrecision(Precision):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note in the checkpoint which precision trained it."""
         checkpoint[CHECKPOINT_KEY] = {"requested": self.requested}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on training where another precision stopped."""
+        if self._fitting:
+            self.check_checkpoint(checkpoint)
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint to go on from that another precision trained, unless that is allowed.
+
+        Raises:
+            UserError: says which precision trained it, as far as the checkpoint tells.
+        """
+        possible = precisions_of(checkpoint)
+        if possible and self.requested not in possible and not self.allow_precision_change:
+            raise UserError(
+                f"precision={self.requested}: the checkpoint was trained in "
+                f"{' or '.join(possible)}; train on in that, or write "
+                f"precision.allow_precision_change=true to go on in {self.requested}"
+            )
 
     def teardown(self) -> None:
         """Undo at the end of a run what it changed outside the plugin."""

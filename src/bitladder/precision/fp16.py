@@ -8,21 +8,26 @@ import torch
 from lightning import LightningModule
 from lightning.fabric.utilities.types import Steppable
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from bitladder.errors import UserError
-from bitladder.precision.base import CHECKPOINT_KEY, LadderPrecision
+from bitladder.precision.base import LadderPrecision
 from bitladder.precision.loss_scaler import LossScaler
+from bitladder.precision.origin import CHECKPOINT_KEY, scaler_state
 
 
 class Fp16Precision(LadderPrecision):
     """Float32 parameters; forward pass and loss under `torch.autocast` in float16, loss scaled.
 
-    On the CPU as on a GPU. Gradients are unscaled before they are clipped or looked at
+    On the CPU as on a GPU. Logs, where there is a logger, with every training step:
+
+    - ``precision/loss_scale``: what the loss of this batch is multiplied by;
+    - ``precision/skipped_steps``: optimizer steps left out so far because a gradient overflowed.
+
+    Gradients are unscaled before they are clipped or looked at
     (`on_before_optimizer_step`), with fused optimizers too. A skipped optimizer step does not
     advance the learning-rate schedulers that Lightning steps. In manual optimization: call
     `self.manual_backward(loss)`; clip with `self.clip_gradients`, or call
@@ -35,6 +40,7 @@ class Fp16Precision(LadderPrecision):
         backoff_factor: the scale is multiplied by this after an overflow, and the step skipped.
         growth_interval: optimizer steps without overflow before the scale grows.
         min_scale: a scale below this ends the run with a RunError.
+        allow_precision_change: as for every precision.
 
     Raises:
         UserError: an argument is out of its range.
@@ -52,8 +58,9 @@ class Fp16Precision(LadderPrecision):
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
         min_scale: float = 2.0**-14,
+        allow_precision_change: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(allow_precision_change=allow_precision_change)
         _require(0 < min_scale <= init_scale, "min_scale", min_scale, "above 0, up to init_scale")
         _require(growth_factor > 1, "growth_factor", growth_factor, "above 1, such as 2.0")
         _require(0 < backoff_factor < 1, "backoff_factor", backoff_factor, "between 0 and 1")
@@ -67,7 +74,7 @@ class Fp16Precision(LadderPrecision):
         }
         self.scaler: LossScaler | None = None
         self._optimizers: list[Optimizer] = []
-        self._fitting = False
+        self._module: LightningModule | None = None
 
     @property
     def loss_scale(self) -> float:
@@ -97,33 +104,50 @@ class Fp16Precision(LadderPrecision):
         if self.scaler is None:
             self.scaler = LossScaler(device.type, **self._settings)
 
-    def convert_module(self, module: nn.Module) -> nn.Module:
-        """Attach to the run that begins; refuse strategies whose ranks hold shards of gradients."""
-        module = super().convert_module(module)
-        assert isinstance(module, LightningModule)
-        if isinstance(module.trainer.strategy, ModelParallelStrategy):
+    def check_strategy(self, kind: type[Strategy]) -> None:
+        """Refuse strategies whose ranks hold shards of gradients."""
+        super().check_strategy(kind)
+        if issubclass(kind, ModelParallelStrategy):
             raise UserError(
                 "precision=fp16 does not work with the model-parallel strategy, whose ranks would "
                 "disagree on which steps to skip; write precision=bf16"
             )
-        self._fitting = module.trainer.state.fn == TrainerFn.FITTING
+
+    def check_optimizer(self, kind: type[Optimizer]) -> None:
+        """Refuse LBFGS."""
+        if issubclass(kind, LBFGS):
+            raise UserError(
+                "precision=fp16 does not work with the LBFGS optimizer, which evaluates the loss "
+                "several times a step; write precision=fp32, or optimizer=adamw"
+            )
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        """Attach to the run that begins."""
+        module = super().convert_module(module)
+        assert isinstance(module, LightningModule)
+        self._module = module
         return module
 
     def connect(
         self, model: nn.Module, optimizers: list[Optimizer], lr_schedulers: list[Any]
     ) -> tuple[nn.Module, list[Optimizer], list[Any]]:
         """See the optimizers of the run, and keep its schedulers in step with them."""
-        if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
-            raise UserError(
-                "precision=fp16 does not work with the LBFGS optimizer, which evaluates the loss "
-                "several times a step; write precision=fp32, or optimizer=adamw"
-            )
+        super().connect(model, optimizers, lr_schedulers)
         self._optimizers = optimizers
         if self._fitting:
-            self._hold_schedulers(
-                next(m for m in model.modules() if isinstance(m, LightningModule))
-            )
+            assert self._module is not None
+            self._hold_schedulers(self._module)
+            for optimizer in optimizers:
+                handle = optimizer.register_step_pre_hook(self._refuse_step_past_scaler)
+                self._run.callback(handle.remove)
         return model, optimizers, lr_schedulers
+
+    def _refuse_step_past_scaler(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._active_scaler().is_stepping:
+            raise UserError(
+                "precision=fp16: the optimizer stepped past the loss scaler, with gradients that "
+                "are still scaled; take it from self.optimizers() and call its step()"
+            )
 
     def _hold_schedulers(self, module: LightningModule) -> None:
         """Step a scheduler only if the optimizer has stepped since the scheduler's last turn.
@@ -150,11 +174,19 @@ class Fp16Precision(LadderPrecision):
     @contextmanager
     def train_step_context(self) -> Generator[None, None, None]:
         """Autocast around the training step; in manual optimization it contains the steps, too."""
+        scaler = self._active_scaler()
+        self._log()
         with self.forward_context():
             yield
-        scaler = self._active_scaler()
         scaler.finish_steps(self._optimizers)
         scaler.refuse_unused_gradients()
+
+    def _log(self) -> None:
+        """Log the scale of this batch and the steps skipped before it, as the module would."""
+        assert self._module is not None
+        if self._module.trainer.loggers:
+            self._module.log("precision/loss_scale", self.loss_scale)
+            self._module.log("precision/skipped_steps", float(self.skipped_steps))
 
     def pre_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:
         """Scale the loss, by a scale that knows of the optimizer steps so far."""
@@ -215,7 +247,8 @@ class Fp16Precision(LadderPrecision):
 
         Evaluating a checkpoint leaves the scaler alone.
         """
-        state = checkpoint.get(CHECKPOINT_KEY, {}).get("scaler") or checkpoint.get("MixedPrecision")
+        super().on_load_checkpoint(checkpoint)
+        state = scaler_state(checkpoint)
         if self._fitting and state:
             self._active_scaler().load_state_dict(state)
 

@@ -21,6 +21,7 @@ class LossScaler(torch.amp.GradScaler):
         taken_steps: optimizer steps that changed parameters, in this process.
         skipped_steps: optimizer steps left out because a gradient was infinite or NaN, in the run.
         last_step_skipped: whether the latest optimizer step was one of these.
+        is_stepping: whether `step` is running.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LossScaler(torch.amp.GradScaler):
         self.taken_steps = 0
         self.skipped_steps = 0
         self.last_step_skipped = False
+        self.is_stepping = False
         # Since the last update: the ids of the optimizers with unscaled gradients, of those that
         # stepped, and whether a step met an overflow.
         self._unscaled: set[int] = set()
@@ -68,7 +70,11 @@ class LossScaler(torch.amp.GradScaler):
         longer to unscale, so that gradients can be clipped before.
         """
         self.unscale_(optimizer)
-        result = super().step(optimizer, *args, **kwargs)
+        self.is_stepping = True
+        try:
+            result = super().step(optimizer, *args, **kwargs)
+        finally:
+            self.is_stepping = False
         found = self._found_inf_per_device(optimizer).values()
         self.last_step_skipped = any(bool(overflow.item()) for overflow in found)
         self.skipped_steps += self.last_step_skipped

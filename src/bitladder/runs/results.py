@@ -41,6 +41,8 @@ class Results:
         precision: How training computed.
         quantization: How the model became int8.
         seed: The run's seed.
+        effective_precision: What really ran, as the precision plugin says when training is over:
+            the manifest's, with the loss scale and the skipped steps of fp16 as they are then.
         rungs: The measured models by name: `float`, and `int8` unless quantization is `none`.
         reason: Why a failed run failed, in one line.
         schema_version: Of the file's form.
@@ -51,6 +53,7 @@ class Results:
     precision: str
     quantization: str
     seed: int
+    effective_precision: dict[str, Any] = field(default_factory=dict)
     rungs: dict[str, Rung] = field(default_factory=dict)
     reason: str | None = None
     schema_version: int = SCHEMA_VERSION
