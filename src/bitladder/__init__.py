@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bitladder.callbacks import FiniteGuard, Quantization, RandomState
+    from bitladder.callbacks import FiniteGuard, NumericsMonitor, Quantization, RandomState
     from bitladder.precision import (
         Bf16Precision,
         Bf16TruePrecision,
@@ -21,6 +21,7 @@ __all__ = [
     "FiniteGuard",
     "Fp16Precision",
     "Fp32Precision",
+    "NumericsMonitor",
     "Quantization",
     "RandomState",
     "Tf32Precision",

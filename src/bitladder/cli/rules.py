@@ -12,6 +12,9 @@ from bitladder.errors import UserError
 CUDA = ("gpu", "cuda")
 """Values of ``trainer.accelerator`` that ask for a CUDA device."""
 
+MONITORS = (".LearningRateMonitor", ".NumericsMonitor")
+"""Callbacks that write to loggers and nowhere else."""
+
 
 def check(config: Config) -> None:
     """Refuse what cannot be on this machine or at all.
@@ -78,10 +81,10 @@ def quantization_schedule(config: Config) -> str | None:
     return None
 
 
-def rate_needs_logger(config: Config) -> str | None:
-    """Lightning's monitor of the learning rate has nowhere to write without a logger."""
+def monitors_need_logger(config: Config) -> str | None:
+    """Monitors, Lightning's of the learning rate and ours, cannot write without a logger."""
     for name, node in config.callbacks.items():
-        if node["_target_"].endswith(".LearningRateMonitor") and not config.logger:
+        if node["_target_"].endswith(MONITORS) and not config.logger:
             return f"callbacks.{name} needs a logger: write logger=csv or callbacks.{name}=null"
     return None
 
@@ -99,7 +102,7 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     whole_numbers,
     training_ends,
     quantization_schedule,
-    rate_needs_logger,
+    monitors_need_logger,
     checkpoint_exists,
 )
 

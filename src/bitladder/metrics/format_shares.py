@@ -122,6 +122,13 @@ class Ruler:
         return figures
 
 
+def format_shares(x: Tensor, formats: Sequence[FloatFormat] = ALL_FORMATS) -> dict[str, float]:
+    """What `formats` would make of the values of `x`; :meth:`Ruler.read` says under which names."""
+    ruler = Ruler(formats)
+    tally = ruler.measure(x)
+    return ruler.read(tally.amax.item(), tally.at_most.tolist(), tally.count)
+
+
 def limits(format: FloatFormat, scale: float = 1.0) -> Limits:
     """The limits of `format` for values that are `scale` times too large."""
     half_step = format.smallest_subnormal / 2
