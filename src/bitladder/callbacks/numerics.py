@@ -99,6 +99,9 @@ class NumericsMonitor(L.Callback):
                 " gives each rank parts of them: leave the monitor out"
             )
         self._chosen = choose_modules(pl_module, self.modules)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find the first step to look at, now that a checkpoint's is restored."""
         # The steps that are looked at do not depend on where a run was resumed.
         self._next_step = -(-trainer.global_step // self.every) * self.every
         self._sample = None

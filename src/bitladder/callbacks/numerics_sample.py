@@ -55,7 +55,8 @@ class NumericsSample:
         for name, module in self._modules.items():
             for parameter in module.parameters(recurse=False):
                 if id(parameter) in chosen and parameter.grad is not None:
-                    self._count(f"weight_gradient/{name}", parameter.grad, scale)
+                    gradient = parameter.grad if scale == 1.0 else parameter.grad / scale
+                    self._count(f"weight_gradient/{name}", gradient)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
