@@ -94,10 +94,14 @@ def test_a_schedule_out_of_order_is_refused(
     assert _complaint(config(quantization=_qat(**moments))).startswith(line)
 
 
-def test_a_monitor_of_the_learning_rate_needs_a_logger(config: Make) -> None:
-    callbacks = {"rate": {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}}
+@pytest.mark.parametrize(
+    "monitor",
+    ["lightning.pytorch.callbacks.LearningRateMonitor", "bitladder.callbacks.NumericsMonitor"],
+)
+def test_a_monitor_needs_a_logger(config: Make, monitor: str) -> None:
+    callbacks = {"watch": {"_target_": monitor}}
     assert _complaint(config(callbacks=callbacks)) == (
-        "callbacks.rate needs a logger: write logger=csv or callbacks.rate=null"
+        "callbacks.watch needs a logger: write logger=csv or callbacks.watch=null"
     )
     logger = {"csv": {"_target_": "lightning.pytorch.loggers.CSVLogger"}}
     rules.check(config(callbacks=callbacks, logger=logger))
