@@ -2,6 +2,7 @@ import csv
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.plugins.precision import DoublePrecision, MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -303,6 +305,13 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], line: str
 def test_without_a_logger_it_is_refused() -> None:
     with pytest.raises(UserError, match="nowhere to write without a logger"):
         trainer([NumericsMonitor()]).fit(Smooth(), batches())
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
+def test_strategies_that_split_tensors_are_refused(strategy: Any) -> None:
+    split: Any = SimpleNamespace(loggers=[Memory()], strategy=object.__new__(strategy))
+    with pytest.raises(UserError, match=f"whole tensors, but {strategy.__name__} gives each rank"):
+        NumericsMonitor().on_fit_start(split, Smooth())
 
 
 @pytest.mark.gpu

@@ -83,3 +83,9 @@ def test_every_experiments_parts_fit_together(name: str, configure: Configure) -
     )
     logits = net.eval()(torch.zeros(2, *data.input_shape))
     assert logits.shape == (2, data.num_classes)
+
+
+def test_the_numerics_monitor_comes_beside_the_default_callbacks(configure: Configure) -> None:
+    alone, both = configure(), configure("callbacks=[default,numerics]")
+    assert both.callbacks.keys() - alone.callbacks.keys() == {"numerics"}
+    assert alone.callbacks.items() <= both.callbacks.items()

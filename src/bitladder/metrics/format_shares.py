@@ -79,7 +79,7 @@ class Ruler:
         single = double.float()
         above = single.double() > double
         single[above] = torch.nextafter(single, torch.zeros(()))[above]
-        self._marks = {torch.float64: double, torch.float32: single}
+        self._marks = {(x.dtype, x.device): x for x in (double, single)}
 
     @torch.no_grad()
     def measure(self, x: Tensor) -> Tally:
@@ -96,10 +96,15 @@ class Ruler:
     def _tally(self, values: Tensor, count: Callable[[Tensor, Tensor], Tensor]) -> Tally:
         wide = values if values.dtype == torch.float64 else values.float()
         magnitudes = wide.abs()
-        marks = self._marks[magnitudes.dtype].to(magnitudes.device)
-        at_most = count(magnitudes, marks)
+        at_most = count(magnitudes, self._marks_beside(magnitudes))
         amax = magnitudes.nan_to_num_(nan=0.0, posinf=0.0).amax()
         return Tally(amax.double(), at_most, len(magnitudes))
+
+    def _marks_beside(self, x: Tensor) -> Tensor:
+        if (x.dtype, x.device) not in self._marks:
+            marks = self._marks[x.dtype, torch.device("cpu")]
+            self._marks[x.dtype, x.device] = marks.to(x.device)
+        return self._marks[x.dtype, x.device]
 
     def read(self, amax: float, at_most: Sequence[float], count: int) -> dict[str, float]:
         """The numbers of a tally, on the host, as shares.
