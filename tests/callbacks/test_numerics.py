@@ -324,6 +324,7 @@ def test_on_a_gpu_figures_are_those_of_the_cpu(plugin: Any) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_between_samples_nothing_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     idle_calls = []
 
