@@ -160,7 +160,7 @@ def test_every_combination_is_refused_or_runs_a_step(
             assert training.train(config) == 0, names
             possible += 1
     assert steps == [1] * possible
-    assert possible == 5 * 5 * 2
+    assert possible == 6 * 5 * 2
 
 
 @pytest.mark.parametrize("pair", IMPOSSIBLE, ids=" ".join)
