@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from bitladder.precision import (
         Bf16Precision,
         Bf16TruePrecision,
+        Fp8Precision,
         Fp16Precision,
         Fp32Precision,
         Tf32Precision,
+        convert_to_fp8,
     )
 
 __version__ = "0.1.0"
@@ -19,12 +21,14 @@ __all__ = [
     "Bf16Precision",
     "Bf16TruePrecision",
     "FiniteGuard",
+    "Fp8Precision",
     "Fp16Precision",
     "Fp32Precision",
     "NumericsMonitor",
     "Quantization",
     "RandomState",
     "Tf32Precision",
+    "convert_to_fp8",
 ]
 
 
@@ -32,5 +36,6 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for: ``bitladder --help`` must not import torch."""
     if name not in __all__:
         raise AttributeError(f"module 'bitladder' has no attribute {name!r}")
-    room = "precision" if name.endswith("Precision") else "callbacks"
+    in_precision = name.endswith("Precision") or name == "convert_to_fp8"
+    room = "precision" if in_precision else "callbacks"
     return getattr(import_module(f"bitladder.{room}"), name)

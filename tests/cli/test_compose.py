@@ -70,7 +70,7 @@ def test_a_group_takes_keys_as_a_mapping() -> None:
             "model=resnett",
             "model=resnett is not a choice of the group 'model'; did you mean model=resnet? (mlp,",
         ),
-        ("precision=fp8", "precision=fp8 is not a choice of the group 'precision'; did you mean"),
+        ("precision=fp9", "precision=fp9 is not a choice of the group 'precision'; did you mean"),
         ("model=", "model= is not a choice of the group 'model'"),
         ("model=1", "model=1 is not a choice"),
         ("quantization/observer=minmx", "quantization/observer=minmx is not a choice of the group"),

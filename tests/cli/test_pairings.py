@@ -24,6 +24,8 @@ PRECISIONS = {
     "fp16": ["precision=fp16"],
     "bf16": ["precision=bf16"],
     "bf16_true": ["precision=bf16_true"],
+    "fp8": ["precision=fp8"],
+    "emulated": ["precision=fp8", "precision.emulate=true"],
     "stochastic": ["precision=bf16_true", "precision.stochastic_rounding=true"],
 }
 DEVICES = {
@@ -64,6 +66,7 @@ IMPOSSIBLE: dict[tuple[str, ...], str] = {
     ("gpu",): "there is no CUDA device here: write trainer=cpu",
     ("tpu",): "write trainer=cpu or trainer=gpu",
     ("tf32", "cpu"): "write precision=fp32",
+    ("fp8", "cpu"): "write precision.emulate=true (the same numbers, slowly), or precision=bf16",
     ("fp16", "LBFGS"): "write precision=fp32, or optimizer=adamw",
     ("stochastic", "LBFGS"): "write optimizer=adamw",
     ("LBFGS",): "write optimizer=adamw or optimizer=sgd",
@@ -157,7 +160,7 @@ def test_every_combination_is_refused_or_runs_a_step(
             assert training.train(config) == 0, names
             possible += 1
     assert steps == [1] * possible
-    assert possible == 5 * 5 * 2
+    assert possible == 6 * 5 * 2
 
 
 @pytest.mark.parametrize("pair", IMPOSSIBLE, ids=" ".join)

@@ -10,6 +10,7 @@ from bitladder.cli.schema import Config
 from bitladder.errors import UserError
 
 Make = Callable[..., Config]
+FP8 = {"_target_": "bitladder.precision.Fp8Precision", "emulate": True}
 
 
 def _trainer(**arguments: Any) -> dict[str, Any]:
@@ -40,6 +41,18 @@ def test_a_gpu_where_there_is_none(
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     rules.check(config(trainer=_trainer(accelerator=accelerator)))
+
+
+@pytest.mark.parametrize("start", [{}, {"start": 0}, {"start": 0.0}])
+def test_fp8_under_qat_from_the_first_step(config: Make, start: dict[str, Any]) -> None:
+    complaint = _complaint(config(precision=FP8, quantization=_qat(**start)))
+    assert complaint.startswith("precision=fp8 with quantization=qat would train nothing in fp8")
+    assert "write precision=bf16, quantization=ptq, or quantization.start=0.5" in complaint
+
+
+@pytest.mark.parametrize("possible", [{"method": "ptq"}, {"method": "dynamic"}, {"start": 0.5}])
+def test_fp8_before_quantization(config: Make, possible: dict[str, Any]) -> None:
+    rules.check(config(precision=FP8, quantization=_qat(**possible)))
 
 
 @pytest.mark.parametrize("count", [0, -1])

@@ -77,6 +77,24 @@ def test_a_run_leaves_its_directory_whole(
     assert {"train/loss_step", "val/accuracy", "float/size_bytes"} <= columns
 
 
+def test_a_run_in_fp8_tells_which_linears_ran_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("model.hidden=[32,32]", "precision=fp8", "precision.emulate=true")
+    assert run(tmp_path, "logger=none", "quantization=none", *arguments) == 0
+    assert "fp8: 1 of 3 linears ran in fp8: see precision.json" in capsys.readouterr().out
+    directory = only_run(tmp_path)
+    report = json.loads((directory / "precision.json").read_text())
+    assert (report["schema_version"], report["recipe"], report["emulated"]) == (
+        1,
+        "tensorwise",
+        True,
+    )
+    assert [linear["executed"] for linear in report["linears"]] == [False, True, False]
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["precision"]["effective"]["linears"] == "float8_e4m3fn"
+
+
 def test_the_artifact_gives_the_recorded_predictions_with_torch_alone(tmp_path: Path) -> None:
     assert run(tmp_path, "logger=none", "quantization=ptq") == 0
     directory = only_run(tmp_path)
@@ -119,7 +137,8 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path, status: int, *argu
     ("argument", "says"),
     [
         ("model=resnett", "did you mean"),
-        ("precision=fp8", "precision=fp8"),
+        ("precision=fp9", "did you mean precision=fp8"),
+        ("precision=fp8", "precision.emulate=true"),
         ("precision=tf32", "precision=fp32"),
         ("trainer=gpu", "trainer=cpu"),
         ("trainer.max_epoch=3", "max_epochs"),

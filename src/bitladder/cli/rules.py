@@ -35,6 +35,18 @@ def cuda_device(config: Config) -> str | None:
     return None
 
 
+def fp8_quantization(config: Config) -> str | None:
+    """Layers that round to int8 compute in bf16: fp8 would round them again, more coarsely."""
+    rounds_at_once = config.quantization["method"] == "qat" and not config.quantization.get("start")
+    if rounds_at_once and config.precision["_target_"].endswith(".Fp8Precision"):
+        return (
+            "precision=fp8 with quantization=qat would train nothing in fp8, whose steps are"
+            " coarser than int8's: write precision=bf16, quantization=ptq, or"
+            " quantization.start=0.5 to train in fp8 before QAT starts"
+        )
+    return None
+
+
 def whole_numbers(config: Config) -> str | None:
     """Counts of which there must be one at least; ``-1`` for "no end" is none."""
     counts = (
@@ -99,6 +111,7 @@ def checkpoint_exists(config: Config) -> str | None:
 RULES: tuple[Callable[[Config], str | None], ...] = (
     cuda_device,
     *PAIRINGS,
+    fp8_quantization,
     whole_numbers,
     training_ends,
     quantization_schedule,

@@ -22,6 +22,7 @@ from bitladder.errors import RunError, UserError
 from bitladder.runs import Results, RunDirectory, Rung, ladder_table, write_atomic, write_json
 from bitladder.runs.manifest import collect
 
+PRECISION_SCHEMA_VERSION = 1
 QUANTIZATION_SCHEMA_VERSION = 1
 
 
@@ -85,6 +86,10 @@ def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
     effective_precision = parts.precision.effective()
+    if (report := parts.precision.report()) is not None:
+        record = {"schema_version": PRECISION_SCHEMA_VERSION} | report
+        write_json(directory.precision, record)
+        console.print(f"{report['summary']}: see {directory.precision.name}", highlight=False)
     if parts.quantization is not None:
         assert parts.quantization.deployment is not None
         deployment = parts.quantization.deployment

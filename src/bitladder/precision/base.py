@@ -101,6 +101,13 @@ class LadderPrecision(Precision):
                 facts["native_instructions"] = any(capabilities.get(flag) for flag in flags)
         return facts
 
+    def report(self) -> dict[str, Any] | None:
+        """What ran in which format, layer by layer, in plain JSON types, once a fit is over.
+
+        Its `summary` is one line for the terminal. None where `effective` has said everything.
+        """
+        return None
+
     def convert_module(self, module: nn.Module) -> nn.Module:
         """Attach to the run that begins, and check what the module brings."""
         self.begin(module)

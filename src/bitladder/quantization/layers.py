@@ -57,6 +57,11 @@ class QuantizedLayer(nn.Module):
         """
         return self._batch_norm[0]
 
+    @property
+    def computes_float(self) -> bool:
+        """Whether the layer computes now what it did before it became a twin."""
+        return not (self.input_quantize.active or self.weight_quantize.active)
+
     def fold(self, norm: BatchNorm | None) -> None:
         """Fold ``norm``, which follows this layer, into the weight that is quantized."""
         self._batch_norm = [norm]

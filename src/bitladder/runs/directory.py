@@ -42,6 +42,11 @@ class RunDirectory:
         return self.path / "results.json"
 
     @property
+    def precision(self) -> Path:
+        """Per layer: in which format it ran, or why not, where the precision reports that."""
+        return self.path / "precision.json"
+
+    @property
     def quantization(self) -> Path:
         """Per layer: quantized or why not, ranges, SQNR."""
         return self.path / "quantization.json"
