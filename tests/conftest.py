@@ -1,3 +1,6 @@
+import logging
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
@@ -11,3 +14,11 @@ settings.load_profile("bitladder")
 def single_thread() -> None:
     """Networks this small lose more to a second thread than they gain, and answers must repeat."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def root_log_handlers() -> Iterator[None]:
+    """Sweeps leave a log handler on a stream that pytest has closed by the next test."""
+    handlers = list(logging.getLogger().handlers)
+    yield
+    logging.getLogger().handlers[:] = handlers

@@ -1,6 +1,5 @@
 import csv
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -24,12 +23,6 @@ SMALL = [
 ]
 # What our libraries say and no user of a command sees: it goes into the run's log.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def no_handlers_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweeps, tested beside this, leave a log handler on a stream that pytest has closed."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
 
 def run(tmp_path: Path, *arguments: str) -> int:
@@ -263,7 +256,9 @@ def test_a_full_disk_fails_the_run_in_one_line_and_leaves_no_part_of_a_file(
 
 
 def test_an_interrupted_run_says_so_and_keeps_its_last_checkpoint(tmp_path: Path) -> None:
-    process = start(tmp_path, "logger=csv", "trainer.max_epochs=10000")
+    # What a shell starts in the background, as a test runner may be, ignores interrupts.
+    listen = "import signal as s; s.signal(s.SIGINT, s.default_int_handler)"
+    process = start(tmp_path, "logger=csv", "trainer.max_epochs=10000", before=listen)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")):
         assert time.monotonic() < deadline

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bitladder.formats import E4M3, FLOAT_FORMATS, FP16, FloatFormat, round_to
 from bitladder.metrics import Ruler, format_shares
-from bitladder.metrics.format_shares import CHUNK, count_by_bins, count_by_comparison
+from bitladder.metrics.format_shares import CHUNK, MOST_VALUES, count_by_passes, count_by_table
 
 FORMATS = list(FLOAT_FORMATS.values())
 BITS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40)
@@ -113,7 +113,7 @@ def test_both_ways_of_counting_agree(
     x = torch.randn(200, generator=generator).abs() * 10.0**spread
     x = torch.cat([x.relu() - x.min() if zeros else x, torch.tensor(bad).abs()])
     marks = torch.tensor([0.0, 2.0**-149, 1e-40, 1e-8, 1e-3, 1.0, 3e3, torch.finfo().max])
-    assert count_by_comparison(x, marks).tolist() == count_by_bins(x, marks).tolist()
+    assert count_by_passes(x, marks).tolist() == count_by_table(x, marks).tolist()
 
 
 def test_gradients_are_judged_as_stored_and_as_they_were_without_the_scale() -> None:
@@ -125,7 +125,7 @@ def test_gradients_are_judged_as_stored_and_as_they_were_without_the_scale() -> 
     assert (figures["e4m3/underflow"], figures["e4m3/subnormal"]) == (0.75, 0.0)
 
 
-@pytest.mark.parametrize("parts", [[1, 5, 30], [CHUNK, 1], [2 * CHUNK + 3]])
+@pytest.mark.parametrize("parts", [[1, 5, 30], [CHUNK, 1], [2 * CHUNK - 3]])
 def test_tensors_add_up_to_one(parts: Sequence[int]) -> None:
     x = torch.randn(sum(parts), generator=torch.Generator().manual_seed(0)) * 1e-3
     x[::7] = 0.0
@@ -133,6 +133,22 @@ def test_tensors_add_up_to_one(parts: Sequence[int]) -> None:
     whole = read(Ruler(), *x.split(list(parts)))
     assert_right(whole, x)
     assert whole["amax"] == pytest.approx(x[x.isfinite()].abs().max().item())
+
+
+@pytest.mark.parametrize("shape", [(3, 2**19), (2**19, 6), (1000, 1024), (1048583,)])
+def test_a_large_tensors_shares_are_estimated_and_its_amax_is_exact(shape: Sequence[int]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    columns = torch.arange(shape[-1])
+    x = x * torch.where(columns % 2 == 0, 1.0, 2.0**-30)  # what a step of two would not see
+    x.view(-1)[12345] = -1e30
+    assert x.numel() > MOST_VALUES
+    tally = Ruler().measure(x)
+    assert MOST_VALUES / 2 < tally.count <= MOST_VALUES
+    figures = format_shares(x)
+    assert figures["amax"] == pytest.approx(1e30)
+    lost = (round_to(x, "fp16") == 0).double().mean().item()
+    assert lost > 0.4
+    assert figures["fp16/underflow"] == pytest.approx(lost, abs=0.005)
 
 
 @pytest.mark.parametrize("bad", [[], [math.nan], [-math.inf], [math.nan, math.inf]])

@@ -1,7 +1,7 @@
 """Measures what NumericsMonitor costs: prints a table and, with --out, saves the figures.
 
-    .venv/bin/python benchmarks/numerics_cost.py --device cpu --out cost.json
-    .venv/bin/python benchmarks/numerics_cost.py --device gpu --precision fp16
+    scripts/bench numerics --device cpu --out cost.json
+    scripts/bench numerics --device gpu --precision fp16
 
 Every layer with a weight is looked at and every format asked about, every tenth step; the cost of
 looking at every hundredth follows from the medians of sampled and of other steps of one run. On the

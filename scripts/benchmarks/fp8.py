@@ -1,12 +1,11 @@
-#!/usr/bin/env python
 """What fp8 buys: milliseconds a training step of feed-forward blocks, in bf16 and in fp8.
 
 Four equal models a size, float32 weights under bf16 autocast, fused AdamW, compiled block by block
 and timed in turn: bf16; fp8 by torchao's own converter; by bitladder, all linears; by bitladder
 with layers=auto. Prints a table and writes it as JSON, with the machine it is of.
 
-    python scripts/bench_fp8.py                      # d 512 to 4096, about 3 minutes on an H100
-    python scripts/bench_fp8.py --sizes 4096 --recipe rowwise
+    scripts/bench fp8                      # d 512 to 4096, about 3 minutes on an H100
+    scripts/bench fp8 --sizes 4096 --recipe rowwise
 """
 
 import argparse
@@ -65,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{d:5d} " + " ".join(cells) + f"   {row['in_fp8']} of {row['linears']} in fp8 (auto)"
         )
     record = {"device": name, "torch": torch.__version__, **vars(options), "rows": rows}
-    options.output.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    print(options.output)
+    options.out.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    print(options.out)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -79,7 +78,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--emulate", action="store_true", help="no fp8 units needed, and no speed")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
-    parser.add_argument("--output", type=Path, default=Path("bench_fp8.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmark_fp8.json"))
     return parser.parse_args(arguments)
 
 
