@@ -22,10 +22,11 @@ from bitladder import (
     NumericsMonitor,
     Tf32Precision,
 )
+from bitladder.callbacks import numerics_sample
 from bitladder.callbacks.numerics import training_format
 from bitladder.errors import UserError
 from bitladder.formats import FLOAT_FORMATS
-from bitladder.metrics.format_shares import Ruler
+from bitladder.metrics import Part, part_of
 
 from .numerics_helpers import Memory, Smooth, batches, fit, trainer
 
@@ -128,7 +129,6 @@ def test_between_samples_there_are_no_hooks_and_nothing_is_counted(
 ) -> None:
     counted: set[int] = set()
     hooked: set[int] = set()
-    measure = Ruler.measure
 
     class Looks(Smooth):
         def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor | None:
@@ -136,11 +136,11 @@ def test_between_samples_there_are_no_hooks_and_nothing_is_counted(
                 hooked.add(self.global_step)
             return super().training_step(batch, batch_idx)
 
-    def counting(ruler: Ruler, x: Tensor) -> Any:
+    def counting(x: Tensor) -> Part:
         counted.add(module.global_step)
-        return measure(ruler, x)
+        return part_of(x)
 
-    monkeypatch.setattr(Ruler, "measure", counting)
+    monkeypatch.setattr(numerics_sample, "part_of", counting)
     module = Looks()
     fit(NumericsMonitor(5), module)
     assert counted == hooked == {0, 5}
@@ -351,4 +351,5 @@ def test_between_samples_nothing_waits_for_the_gpu(monkeypatch: pytest.MonkeyPat
     plugin = Fp16Precision(init_scale=1024.0)  # without overflow, so that every step has all hooks
     rows = fit(NumericsMonitor(4), Smooth(), plugin, accelerator="gpu")
     assert list(rows) == [0, 4, 8]
-    assert idle_calls.count(True) == 4 * 7
+    # Seven steps between samples; after the third and the sixth the next sample has come.
+    assert idle_calls.count(True) == 4 * 7 - 2

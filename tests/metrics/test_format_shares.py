@@ -8,17 +8,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bitladder.formats import E4M3, FLOAT_FORMATS, FP16, FloatFormat, round_to
-from bitladder.metrics import Ruler, format_shares
-from bitladder.metrics.format_shares import CHUNK, MOST_VALUES, count_by_passes, count_by_table
+from bitladder.metrics import Ruler, format_shares, part_of
+from bitladder.metrics.format_shares import AT_ONCE, MOST_VALUES, count_by_bins, count_by_passes
 
 FORMATS = list(FLOAT_FORMATS.values())
 BITS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40)
 
 
 def read(ruler: Ruler, *tensors: Tensor) -> dict[str, float]:
-    first, *rest = [ruler.measure(x) for x in tensors]
-    tally = sum(rest, start=first)
-    return ruler.read(tally.amax.item(), tally.at_most.tolist(), tally.count)
+    first, *rest = ruler.count([part_of(x) for x in tensors])
+    return ruler.read(sum(rest, start=first))
 
 
 def brute_force(x: Tensor, format: FloatFormat, scale: float = 1.0) -> dict[str, float]:
@@ -113,7 +112,8 @@ def test_both_ways_of_counting_agree(
     x = torch.randn(200, generator=generator).abs() * 10.0**spread
     x = torch.cat([x.relu() - x.min() if zeros else x, torch.tensor(bad).abs()])
     marks = torch.tensor([0.0, 2.0**-149, 1e-40, 1e-8, 1e-3, 1.0, 3e3, torch.finfo().max])
-    assert count_by_passes(x, marks).tolist() == count_by_table(x, marks).tolist()
+    parts = [x, x[:7], x[::3]]
+    assert torch.equal(count_by_passes(parts, marks), count_by_bins(parts, marks))
 
 
 def test_gradients_are_judged_as_stored_and_as_they_were_without_the_scale() -> None:
@@ -125,7 +125,7 @@ def test_gradients_are_judged_as_stored_and_as_they_were_without_the_scale() -> 
     assert (figures["e4m3/underflow"], figures["e4m3/subnormal"]) == (0.75, 0.0)
 
 
-@pytest.mark.parametrize("parts", [[1, 5, 30], [CHUNK, 1], [2 * CHUNK - 3]])
+@pytest.mark.parametrize("parts", [[1, 5, 30], [MOST_VALUES, 1], [2] * (2 * AT_ONCE + 1)])
 def test_tensors_add_up_to_one(parts: Sequence[int]) -> None:
     x = torch.randn(sum(parts), generator=torch.Generator().manual_seed(0)) * 1e-3
     x[::7] = 0.0
@@ -142,13 +142,12 @@ def test_a_large_tensors_shares_are_estimated_and_its_amax_is_exact(shape: Seque
     x = x * torch.where(columns % 2 == 0, 1.0, 2.0**-30)  # what a step of two would not see
     x.view(-1)[12345] = -1e30
     assert x.numel() > MOST_VALUES
-    tally = Ruler().measure(x)
-    assert MOST_VALUES / 2 < tally.count <= MOST_VALUES
+    assert MOST_VALUES / 2 < len(part_of(x).magnitudes) <= MOST_VALUES
     figures = format_shares(x)
     assert figures["amax"] == pytest.approx(1e30)
     lost = (round_to(x, "fp16") == 0).double().mean().item()
     assert lost > 0.4
-    assert figures["fp16/underflow"] == pytest.approx(lost, abs=0.005)
+    assert figures["fp16/underflow"] == pytest.approx(lost, abs=0.01)
 
 
 @pytest.mark.parametrize("bad", [[], [math.nan], [-math.inf], [math.nan, math.inf]])

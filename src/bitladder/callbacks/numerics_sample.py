@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitladder.formats import FloatFormat
-from bitladder.metrics.format_shares import Ruler, Tally
+from bitladder.metrics.format_shares import Part, Ruler, Tally, part_of
 from bitladder.quantization.trees import tensors
 
 
@@ -36,7 +36,7 @@ class NumericsSample:
         self._formats = formats
         self._training = training
         self._rulers: dict[float, Ruler] = {}
-        self._counted: dict[str, tuple[Ruler, Tally]] = {}
+        self._parts: dict[str, tuple[Ruler, list[Part]]] = {}
 
     def count_weights(self) -> None:
         """Count every module's own parameters."""
@@ -67,22 +67,26 @@ class NumericsSample:
             yield
 
     def figures(self) -> dict[str, float]:
-        """All shares and magnitudes as `<tensor>/<module>/<figure>`, in one transfer to the host.
+        """All shares and magnitudes as `<tensor>/<module>/<figure>`, in few transfers to the host.
 
         `<tensor>` is `weight`, `activation`, `gradient` or `weight_gradient`; the figures are those
         of :meth:`bitladder.metrics.format_shares.Ruler.read`.
         """
-        if not self._counted:
-            return {}
-        rows = [torch.cat([t.amax.view(1), t.at_most.double()]) for _, t in self._counted.values()]
-        numbers = torch.cat([row.to(rows[0].device) for row in rows]).tolist()
         figures: dict[str, float] = {}
-        start = 0
-        for (key, (ruler, tally)), row in zip(self._counted.items(), rows, strict=True):
-            amax, *at_most = numbers[start : start + len(row)]
-            shares = ruler.read(amax, at_most, tally.count)
-            figures |= {f"{key}/{name}": share for name, share in shares.items()}
-            start += len(row)
+        for ruler in self._rulers.values():
+            counted = [
+                (key, part)
+                for key, (used, parts) in self._parts.items()
+                if used is ruler
+                for part in parts
+            ]
+            sums: dict[str, Tally] = {}
+            tallies = ruler.count([part for _, part in counted])
+            for (key, _), tally in zip(counted, tallies, strict=True):
+                sums[key] = sums[key] + tally if key in sums else tally
+            for key, tally in sums.items():
+                shares = ruler.read(tally)
+                figures |= {f"{key}/{name}": share for name, share in shares.items()}
         return figures
 
     def _hook(self, name: str) -> Any:
@@ -107,9 +111,9 @@ class NumericsSample:
         ruler = self._rulers[scale]
         # Whoever else is watching functions (the search for BatchNorms does) must not see these.
         with torch._C.DisableTorchFunction():
-            tally = ruler.measure(x)
-        before = self._counted.get(key)
+            part = part_of(x)
+        before = self._parts.get(key)
         if before is not None and before[0] is ruler:
-            tally = before[1] + tally
-        # Under another scale than before, the later gradients count.
-        self._counted[key] = (ruler, tally)
+            before[1].append(part)
+        else:  # under another scale than before, the later gradients count
+            self._parts[key] = (ruler, [part])

@@ -1,6 +1,6 @@
 """Metrics of number formats, for use with or without Lightning."""
 
-from bitladder.metrics.format_shares import Ruler, Tally, format_shares
+from bitladder.metrics.format_shares import Part, Ruler, Tally, format_shares, part_of
 from bitladder.metrics.sqnr import SQNR
 
-__all__ = ["SQNR", "Ruler", "Tally", "format_shares"]
+__all__ = ["SQNR", "Part", "Ruler", "Tally", "format_shares", "part_of"]

@@ -17,10 +17,10 @@ from torch import Tensor
 from bitladder.formats import FLOAT_FORMATS, FloatFormat
 
 ALL_FORMATS = tuple(FLOAT_FORMATS.values())
-MOST_VALUES = 2**18
-"""Of larger tensors about this many values are counted: a share is then right to about 0.1%."""
-CHUNK = 2**17
-"""How many values the CPU counts at a time: what stays in its cache."""
+MOST_VALUES = 2**16
+"""Of larger tensors about this many values are counted: a share is then right to about 0.002."""
+AT_ONCE = 32
+"""How many tensors a GPU counts at a time: what it needs for that stays below 100 MB."""
 
 
 class Limits(NamedTuple):
@@ -32,26 +32,51 @@ class Limits(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Part:
+    """What is kept of a tensor, to be counted later.
+
+    Attributes:
+        amax: The greatest finite magnitude of all values, shape `[]`, on their device.
+        magnitudes: Absolute values of at most `MOST_VALUES` of them, float32 or float64, one
+            dimension, on the same device.
+    """
+
+    amax: Tensor
+    magnitudes: Tensor
+
+
+@dataclass(frozen=True)
 class Tally:
     """How many of `count` values are at most as large as each mark of a ruler.
 
     Attributes:
-        amax: The greatest finite magnitude of all values, float64, shape `[]`, on their device.
-        at_most: int64, shape `[marks]`, on the values' device.
+        amax: The greatest finite magnitude.
+        at_most: A number for each mark.
         count: How many values were counted.
     """
 
-    amax: Tensor
-    at_most: Tensor
+    amax: float
+    at_most: tuple[int, ...]
     count: int
 
     def __add__(self, other: "Tally") -> "Tally":
         """Both together, as if one tensor had held the values of both."""
-        return Tally(
-            torch.maximum(self.amax, other.amax),
-            self.at_most + other.at_most,
-            self.count + other.count,
-        )
+        at_most = tuple(x + y for x, y in zip(self.at_most, other.at_most, strict=True))
+        return Tally(max(self.amax, other.amax), at_most, self.count + other.count)
+
+
+@torch.no_grad()
+def part_of(x: Tensor) -> Part:
+    """Take from `x` what is to be counted: any floating dtype, any shape that is not empty.
+
+    The values are evenly spread where there are too many. Nothing waits for the device.
+    """
+    values = x.detach().to_dense().flatten()
+    if values.dtype.itemsize == 1:  # PyTorch computes nothing in fp8
+        values = values.float()
+    amax = values.nan_to_num(0.0, 0.0, 0.0).abs_().amax()
+    some = values[:: _stride(len(values))]
+    return Part(amax, (some if some.dtype == torch.float64 else some.float()).abs())
 
 
 class Ruler:
@@ -81,38 +106,36 @@ class Ruler:
         single = double.float()
         above = single.double() > double
         single[above] = torch.nextafter(single, torch.zeros(()))[above]
-        self._marks = {(x.dtype, x.device): x for x in (double, single)}
+        self._marks = {x.dtype: x for x in (double, single)}
 
     @torch.no_grad()
-    def measure(self, x: Tensor) -> Tally:
-        """Count the values of `x`: any floating dtype, any shape that is not empty.
+    def count(self, parts: Sequence[Part]) -> list[Tally]:
+        """Count the values of several parts, in few transfers to the host.
 
-        The greatest magnitude is that of all values; of more than `MOST_VALUES` only some, evenly
-        spread, are counted. Nothing waits for the device.
+        Returns:
+            A tally for each part.
         """
-        values = x.detach().to_dense().flatten()
-        if values.dtype.itemsize == 1:  # PyTorch computes nothing in fp8
-            values = values.float()
-        amax = torch.linalg.vector_norm(values.nan_to_num(0.0, 0.0, 0.0), math.inf)
-        values = values[:: _stride(len(values))]
-        wide = values if values.dtype == torch.float64 else values.float()
-        magnitudes = wide.abs()
-        marks = self._marks_beside(magnitudes)
-        if magnitudes.device.type == "cpu":
-            at_most = sum(count_by_passes(chunk, marks) for chunk in magnitudes.split(CHUNK))
-            assert isinstance(at_most, Tensor)
-        else:
-            at_most = count_by_table(magnitudes, marks)
-        return Tally(amax.double(), at_most, len(magnitudes))
+        groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+        for index, part in enumerate(parts):
+            key = (part.magnitudes.dtype, part.magnitudes.device)
+            groups.setdefault(key, []).append(index)
+        tallies: dict[int, Tally] = {}
+        for (dtype, device), indices in groups.items():
+            marks = self._marks[dtype].to(device)
+            for start in range(0, len(indices), AT_ONCE):
+                some = indices[start : start + AT_ONCE]
+                magnitudes = [parts[index].magnitudes for index in some]
+                amax = torch.stack([parts[index].amax for index in some])
+                counts = (count_by_passes if device.type == "cpu" else count_by_bins)(
+                    magnitudes, marks
+                )
+                rows = torch.cat([amax.double().unsqueeze(1), counts.double()], 1).tolist()
+                for index, values, (greatest, *at_most) in zip(some, magnitudes, rows, strict=True):
+                    tallies[index] = Tally(greatest, tuple(map(int, at_most)), len(values))
+        return [tallies[index] for index in range(len(parts))]
 
-    def _marks_beside(self, x: Tensor) -> Tensor:
-        if (x.dtype, x.device) not in self._marks:
-            marks = self._marks[x.dtype, torch.device("cpu")]
-            self._marks[x.dtype, x.device] = marks.to(x.device)
-        return self._marks[x.dtype, x.device]
-
-    def read(self, amax: float, at_most: Sequence[float], count: int) -> dict[str, float]:
-        """The numbers of a tally, on the host, as shares.
+    def read(self, tally: Tally) -> dict[str, float]:
+        """The numbers of a tally as shares.
 
         Returns:
             `amax`, the greatest finite magnitude without the scale; `zero` and `nonfinite`, the
@@ -122,9 +145,11 @@ class Ruler:
             the greatest number). Those of `stored` come first, without a name before them. What
             remains to 1 is rounded to a normal number.
         """
-        share = {mark: seen / count for mark, seen in zip(self.marks, at_most, strict=True)}
+        share = {
+            mark: seen / tally.count for mark, seen in zip(self.marks, tally.at_most, strict=True)
+        }
         zero, finite = share[0.0], share[sys.float_info.max]
-        figures = {"amax": amax / self.scale, "zero": zero, "nonfinite": 1.0 - finite}
+        figures = {"amax": tally.amax / self.scale, "zero": zero, "nonfinite": 1.0 - finite}
         for name, limit in self.limits.items():
             figures[f"{name}underflow"] = share[limit.zero] - zero
             figures[f"{name}subnormal"] = share[limit.subnormal] - share[limit.zero]
@@ -135,8 +160,7 @@ class Ruler:
 def format_shares(x: Tensor, formats: Sequence[FloatFormat] = ALL_FORMATS) -> dict[str, float]:
     """What `formats` would make of the values of `x`; :meth:`Ruler.read` says under which names."""
     ruler = Ruler(formats)
-    tally = ruler.measure(x)
-    return ruler.read(tally.amax.item(), tally.at_most.tolist(), tally.count)
+    return ruler.read(*ruler.count([part_of(x)]))
 
 
 def limits(format: FloatFormat, scale: float = 1.0) -> Limits:
@@ -154,19 +178,31 @@ def limits(format: FloatFormat, scale: float = 1.0) -> Limits:
     )
 
 
-def count_by_table(magnitudes: Tensor, marks: Tensor) -> Tensor:
-    """How many `magnitudes` are at most each of the ascending `marks`, by comparing all with all.
+def count_by_bins(magnitudes: Sequence[Tensor], marks: Tensor) -> Tensor:
+    """How many values of each tensor are at most each of the ascending `marks`, in few kernels.
 
-    Moves a byte for each comparison, but takes two kernels and no waiting.
+    Returns:
+        int64, shape `[tensors, marks]`.
     """
-    return torch.le(magnitudes, marks.unsqueeze(1)).sum(1)
+    rows, columns = len(magnitudes), len(marks) + 1
+    values = torch.cat(list(magnitudes))
+    sizes = torch.tensor([len(x) for x in magnitudes]).to(values.device)
+    starts = torch.arange(rows, device=values.device) * columns
+    starts = torch.repeat_interleave(starts, sizes, output_size=len(values))
+    bins = torch.bucketize(values, marks) + starts
+    table = torch.bincount(bins, minlength=rows * columns).view(rows, columns)
+    return table.cumsum(1)[:, :-1]
 
 
-def count_by_passes(magnitudes: Tensor, marks: Tensor) -> Tensor:
-    """The same of a chunk, with one pass for each mark that lies among its magnitudes.
+def count_by_passes(magnitudes: Sequence[Tensor], marks: Tensor) -> Tensor:
+    """The same with a pass over a tensor for each mark that lies among its magnitudes.
 
     On a CPU several times as fast as the search for every value's bin: most marks lie elsewhere.
     """
+    return torch.tensor([_passes(x, marks) for x in magnitudes])
+
+
+def _passes(magnitudes: Tensor, marks: Tensor) -> list[int]:
     count = len(magnitudes)
     zeros = count - int(torch.count_nonzero(magnitudes))
     largest = magnitudes.amax().item()  # NaN if there is one: then every mark is compared
@@ -177,7 +213,7 @@ def count_by_passes(magnitudes: Tensor, marks: Tensor) -> Tensor:
         if count > zeros and not mark >= largest:
             count = int(torch.le(magnitudes, mark, out=flags).sum())
         counts.append(count)
-    return torch.tensor(counts[::-1])
+    return counts[::-1]
 
 
 def _stride(count: int) -> int:
