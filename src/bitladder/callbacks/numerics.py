@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import Any
 
 import lightning as L
@@ -16,6 +14,7 @@ from torch.optim import Optimizer
 from bitladder.callbacks.numerics_sample import NumericsSample
 from bitladder.errors import UserError
 from bitladder.formats import BF16, FLOAT_FORMATS, FP16, FP32, TF32, FloatFormat, get_format
+from bitladder.patterns import matches, require_matches
 from bitladder.precision import Tf32Precision
 
 
@@ -200,16 +199,8 @@ def choose_modules(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.M
             for name, child in modules.items()
             if any(parameter.ndim >= 2 for parameter in child.parameters(recurse=False))
         }
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in modules):
-            close = get_close_matches(pattern, modules, n=1, cutoff=0.0)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"NumericsMonitor: modules: {pattern!r} matches no module{hint}")
-    return {
-        name: child
-        for name, child in modules.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    require_matches("NumericsMonitor: modules", patterns, modules, "module")
+    return {name: child for name, child in modules.items() if matches(name, patterns)}
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor | None:

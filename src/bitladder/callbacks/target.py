@@ -1,12 +1,11 @@
 """Which part of a LightningModule is quantized."""
 
-from difflib import get_close_matches
-
 import lightning as L
 import torch
 from torch import nn
 
 from bitladder.errors import UserError
+from bitladder.patterns import nearest
 
 
 def find_target(module: L.LightningModule, target: str | None) -> nn.Module:
@@ -20,9 +19,9 @@ def find_target(module: L.LightningModule, target: str | None) -> nn.Module:
             return module.get_submodule(target)
         except AttributeError as error:
             names = [name for name, _ in module.named_modules() if name]
-            close = get_close_matches(target, names, n=1, cutoff=0.0)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"quantization.target={target!r} is no submodule{hint}") from error
+            raise UserError(
+                f"quantization.target={target!r} is no submodule{nearest(target, names)}"
+            ) from error
     if type(module).forward is not L.LightningModule.forward:
         return module
     children = {n: c for n, c in module.named_children() if any(True for _ in c.parameters())}

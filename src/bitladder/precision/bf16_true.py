@@ -1,7 +1,6 @@
 """bf16_true: parameters, inputs and arithmetic in bfloat16."""
 
 from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import LBFGS, Optimizer
 
 from bitladder.errors import UserError
+from bitladder.patterns import matches, require_matches
 from bitladder.precision.base import LadderPrecision, require_capability
 from bitladder.precision.origin import CHECKPOINT_KEY
 from bitladder.precision.stochastic_rounding import StochasticRounding
@@ -111,14 +111,9 @@ class Bf16TruePrecision(LadderPrecision):
     def _kept_buffers(self, module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
         """The owner and name of every buffer that a pattern names."""
         names = [name for name, x in module.named_buffers() if x.is_floating_point()]
-        for pattern in self.keep_fp32:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise UserError(
-                    f"precision.keep_fp32: {pattern!r} matches no floating buffer; write a pattern "
-                    f"for one of {', '.join(names) or 'none: the model has no floating buffer'}"
-                )
+        require_matches("precision.keep_fp32", self.keep_fp32, names, "floating buffer")
         for name in names:
-            if any(fnmatchcase(name, pattern) for pattern in self.keep_fp32):
+            if matches(name, self.keep_fp32):
                 owner, _, own_name = name.rpartition(".")
                 yield module.get_submodule(owner), own_name
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
 from bitladder.errors import UserError
+from bitladder.patterns import matches, require_matches
 from bitladder.quantization.fake_quantize import FakeQuantize
 from bitladder.quantization.layers import TWINS, QuantizedLayer
 from bitladder.quantization.modes import evaluating
@@ -74,8 +73,8 @@ def plan(
         UserError: If a pattern matches nothing, or no layer can be quantized.
     """
     layers = {name: module for name, module in model.named_modules() if _is_layer(module)}
-    _check_patterns("skip", skip, layers)
-    _check_patterns("only", only, layers)
+    require_matches("quantization.skip", skip, layers, "layer")
+    require_matches("quantization.only", only, layers, "layer")
     plans = []
     for name, module in layers.items():
         reason = _why_float(name, module, recipe, skip, only)
@@ -129,19 +128,10 @@ def _why_float(
         base = next((kind.__name__ for kind in TWINS if isinstance(module, kind)), None)
         kind = type(module).__name__
         return f"{kind} is a subclass of {base}" if base else f"{kind} has no quantized twin"
-    if any(fnmatchcase(name, pattern) for pattern in skip):
+    if matches(name, skip):
         return "named in skip"
-    if only and not any(fnmatchcase(name, pattern) for pattern in only):
+    if only and not matches(name, only):
         return "not named in only"
     if getattr(module, "padding_mode", "zeros") != "zeros":
         return f"no int8 kernel pads with padding_mode={module.padding_mode!r}"
     return recipe.why_not(twin)
-
-
-def _check_patterns(what: str, patterns: Iterable[str], layers: Iterable[str]) -> None:
-    names = list(layers)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            close = get_close_matches(pattern, names, n=1, cutoff=0.0)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"quantization.{what}: {pattern!r} matches no layer{hint}")

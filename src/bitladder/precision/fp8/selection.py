@@ -1,13 +1,11 @@
 """Which linears of a model can run in fp8, decided on the whole model."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from bitladder.errors import UserError
+from bitladder.patterns import matches, require_matches
 from bitladder.precision.fp8.linear import ALIGNMENT, Fp8Linear
 from bitladder.precision.fp8.report import LinearRecord
 
@@ -28,7 +26,7 @@ def select(model: nn.Module, *, skip: Sequence[str], keep_ends: bool) -> list[Li
         UserError: a pattern matches no linear.
     """
     linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    _check_patterns(skip, list(linears))
+    require_matches("precision.skip", skip, linears, "linear")
     layers = [module for module in model.modules() if isinstance(module, _LAYERS)]
     ends = {"first": layers[0], "last": layers[-1]} if layers and keep_ends else {}
     records = []
@@ -41,7 +39,7 @@ def select(model: nn.Module, *, skip: Sequence[str], keep_ends: bool) -> list[Li
 def _why_kept(
     name: str, linear: nn.Linear, skip: Sequence[str], ends: Mapping[str, nn.Module]
 ) -> str | None:
-    if any(fnmatchcase(name, pattern) for pattern in skip):
+    if matches(name, skip):
         return "named in skip"
     if not isinstance(linear, Fp8Linear) and not Fp8Linear.takes(type(linear)):
         return f"{type(linear).__name__} is a subclass of Linear"
@@ -53,11 +51,3 @@ def _why_kept(
     sizes = {"in_features": linear.in_features, "out_features": linear.out_features}
     odd = [f"{key}={size}" for key, size in sizes.items() if size % ALIGNMENT]
     return f"{' and '.join(odd)} not divisible by {ALIGNMENT}" if odd else None
-
-
-def _check_patterns(patterns: Sequence[str], names: list[str]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            close = get_close_matches(pattern, names, n=1, cutoff=0.0)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"precision.skip: {pattern!r} matches no linear{hint}")
