@@ -71,8 +71,8 @@ def _files_in(folder: Path, source: str) -> list[Path]:
         found = next((path for path in choices if path.is_file()), None)
         if found is None:
             raise UserError(
-                f"{source}: {choices[0]} is missing, with or without .gz; Fashion-MNIST needs"
-                f" {', '.join(SHA256)}"
+                f"{source}: {choices[0]} is missing, with or without .gz (the four files are"
+                f" {', '.join(SHA256)}): {_HOW_TO_GET}"
             )
         files.append(found)
     return files
