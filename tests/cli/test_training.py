@@ -190,6 +190,26 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            [
+                "precision._target_=lightning.pytorch.plugins.HalfPrecision",
+                "~precision.allow_precision_change",
+            ],
+            "gives a HalfPrecision: write what gives a bitladder.precision.base.LadderPrecision",
+        ),
+        (["data._target_=lightning.LightningDataModule"], "bitladder.data.base.ImageDataModule"),
+    ],
+)
+def test_a_part_of_another_kind_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert says in fails(capsys, tmp_path, 2, "quantization=none", *arguments)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

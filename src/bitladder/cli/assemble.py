@@ -1,22 +1,26 @@
 """From a checked configuration to the objects of a run."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 
 from bitladder.callbacks import Quantization
 from bitladder.cli.build import instantiate
 from bitladder.cli.schema import Config
+from bitladder.data.base import ImageDataModule
+from bitladder.errors import UserError
 from bitladder.precision.base import LadderPrecision
 from bitladder.runs import RunDirectory
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class Parts:
     """What a run is made of, before it has a directory."""
 
-    data: Any
+    data: ImageDataModule
     task: L.LightningModule
     precision: LadderPrecision
     quantization: Quantization | None
@@ -28,16 +32,17 @@ def assemble(config: Config) -> Parts:
     Raises:
         UserError: If a part refuses its arguments, or its data are missing or damaged.
     """
-    data = instantiate(config.data, "data")
+    data = _part(config.data, "data", ImageDataModule)
     data.prepare_data()
     data.setup("fit")
     net = instantiate(
         config.model, "model", input_shape=data.input_shape, num_classes=data.num_classes
     )
     scheduler = config.scheduler and instantiate(config.scheduler, "scheduler")
-    task = instantiate(
+    task = _part(
         config.task,
         "task",
+        L.LightningModule,
         net=net,
         optimizer=instantiate(config.optimizer, "optimizer"),
         scheduler=scheduler,
@@ -45,9 +50,21 @@ def assemble(config: Config) -> Parts:
     )
     quantization = None
     if config.quantization["method"] != "none":
-        quantization = instantiate(config.quantization, "quantization")
+        quantization = _part(config.quantization, "quantization", Quantization)
         quantization.check(task)
-    return Parts(data, task, instantiate(config.precision, "precision"), quantization)
+    precision = _part(config.precision, "precision", LadderPrecision)
+    return Parts(data, task, precision, quantization)
+
+
+def _part(node: dict[str, Any], key: str, kind: type[Part], /, **supplied: Any) -> Part:
+    """Build a part that the rest of the program relies on."""
+    part = instantiate(node, key, **supplied)
+    if not isinstance(part, kind):
+        raise UserError(
+            f"{key}._target_={node['_target_']} gives a {type(part).__name__}: write what gives a"
+            f" {kind.__module__}.{kind.__qualname__}"
+        )
+    return part
 
 
 def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Trainer:
