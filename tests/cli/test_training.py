@@ -184,6 +184,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert f"{name} is no tensor" in refused(state_dict=weights | {name: 1.0})
     assert "holds no optimizer_states" in refused(optimizer_states=None)
     assert "of another optimizer, which has no dampening" in refused("optimizer=sgd")
+    schedule = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.ones(1)], lr=1.0), 1)
+    error = refused("scheduler=cosine", lr_schedulers=[schedule.state_dict()])
+    assert "of another scheduler than LambdaLR" in error
     (tmp_path / "it.ckpt").write_bytes(saved.read_bytes()[:1000])
     error = fails(capsys, tmp_path, 2, f"checkpoint={tmp_path / 'it.ckpt'}")
     assert "cannot be read as a checkpoint" in error

@@ -189,3 +189,20 @@ def test_a_run_resumed_after_an_epoch_ends_with_the_same_weights(
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name])
         assert not torch.equal(weight, saved[name])
+
+
+def test_a_schedule_that_ends_before_the_longer_training_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "first.ckpt"
+    scheduler = partial(OneCycleLR, max_lr=1e-2)
+    first = trainer(tmp_path, max_epochs=1)
+    first.fit(task(scheduler=scheduler), datamodule=Synthetic())
+    first.save_checkpoint(checkpoint)
+    with pytest.raises(
+        UserError, match=r"OneCycleLR ends after 6 steps and this training after 18"
+    ):
+        trainer(tmp_path, max_epochs=3).fit(
+            task(scheduler=scheduler),
+            datamodule=Synthetic(),
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from bitladder.errors import UserError
 from bitladder.precision import LadderPrecision
@@ -21,9 +22,13 @@ _TRAINING_STATE = {
 
 
 def check_checkpoint(
-    path: str, module: nn.Module, optimizer: Optimizer, precision: LadderPrecision
+    path: str,
+    module: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    precision: LadderPrecision,
 ) -> None:
-    """Refuse a checkpoint that is none, or of another model, optimizer or precision.
+    """Refuse a checkpoint that is none, or of another model, optimizer, schedule or precision.
 
     Nothing in the file is executed: it is read as tensors and plain containers.
 
@@ -62,4 +67,10 @@ def check_checkpoint(
                     f"checkpoint={path} is of another optimizer, which has no {missing[0]}: write"
                     " the optimizer that it was trained with"
                 )
+    for state in content["lr_schedulers"]:
+        if scheduler is not None and state.keys() != scheduler.state_dict().keys():
+            raise UserError(
+                f"checkpoint={path} is of another scheduler than {type(scheduler).__name__}: write"
+                " the one that it was trained with, or scheduler=none"
+            )
     precision.check_checkpoint(content)

@@ -43,8 +43,7 @@ def train(config: Config) -> int:
     L.seed_everything(config.seed, workers=True, verbose=False)
     parts = assemble(config)
     if config.checkpoint is not None:
-        optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
-        check_checkpoint(config.checkpoint, parts.task, optimizer, parts.precision)
+        _check_checkpoint(config, parts)
     name = "-".join(
         (config.name, config.precision_name, config.quantization_name, f"s{config.seed}")
     )
@@ -56,6 +55,15 @@ def train(config: Config) -> int:
     console.print(ladder_table(results))
     console.print(str(directory.path), highlight=False)
     return 0
+
+
+def _check_checkpoint(config: Config, parts: Parts) -> None:
+    optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
+    scheduler = None
+    if config.scheduler is not None:
+        scheduler = instantiate(config.scheduler, "scheduler")(optimizer, total_steps=1000)
+    assert config.checkpoint is not None
+    check_checkpoint(config.checkpoint, parts.task, optimizer, scheduler, parts.precision)
 
 
 def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console) -> Results:

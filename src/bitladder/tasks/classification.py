@@ -106,6 +106,22 @@ class Classification(LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Refuse a checkpoint's schedule that would end before this training does.
+
+        Raises:
+            UserError: Says how many steps the schedule and the training have.
+        """
+        scheduler = self.lr_schedulers()
+        planned = getattr(scheduler, "total_steps", math.inf)
+        steps = self.trainer.estimated_stepping_batches
+        if planned < steps:
+            raise UserError(
+                f"the checkpoint's {type(scheduler).__name__} ends after {planned} steps and this"
+                f" training after {int(steps)}: train for as long as it was planned, or write"
+                " scheduler=none"
+            )
+
     def _score(self, stage: str, batch: Batch, accuracy: Metric) -> Tensor:
         x, y = batch
         logits = self(x).float()
