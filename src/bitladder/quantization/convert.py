@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitladder.errors import RunError
+from bitladder.quantization.attention import UnpackedAttention
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
 from bitladder.quantization.layers import QuantConv1d, QuantConv2d, QuantizedLayer
 from bitladder.quantization.prepare import quantized_layers
@@ -100,6 +101,9 @@ def convert(model: nn.Module) -> nn.Module:
         model = _replace(model, layer, ReferenceLayer(layer).eval())
     for norm in folded:
         model = _replace(model, norm, nn.Identity().eval())
+    for module in model.modules():
+        if isinstance(module, UnpackedAttention):
+            module.release()
     return model
 
 

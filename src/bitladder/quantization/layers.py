@@ -10,7 +10,9 @@ from typing import ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from bitladder.quantization.attention import Projection
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -128,6 +130,18 @@ class QuantLinear(QuantizedLayer, nn.Linear):
         return F.linear(input, weight, bias)
 
 
+class QuantProjection(QuantLinear, Projection):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The linear that makes an attention's queries, keys or values, quantized on demand."""
+
+    float_type = Projection
+
+
+class QuantOutProjection(QuantLinear, NonDynamicallyQuantizableLinear):
+    """The linear behind an attention, quantized on demand."""
+
+    float_type = NonDynamicallyQuantizableLinear
+
+
 class QuantConv1d(QuantizedLayer, nn.Conv1d):
     """:class:`torch.nn.Conv1d`, quantized on demand."""
 
@@ -149,5 +163,6 @@ class QuantConv2d(QuantizedLayer, nn.Conv2d):
 
 
 TWINS: dict[type[nn.Module], type[QuantizedLayer]] = {
-    twin.float_type: twin for twin in (QuantLinear, QuantConv1d, QuantConv2d)
+    twin.float_type: twin
+    for twin in (QuantLinear, QuantProjection, QuantOutProjection, QuantConv1d, QuantConv2d)
 }

@@ -9,6 +9,7 @@ from torch import nn
 
 from bitladder.errors import UserError
 from bitladder.patterns import matches, require_matches
+from bitladder.quantization.attention import UnpackedAttention, leave_fast_path, projections, unpack
 from bitladder.quantization.fake_quantize import FakeQuantize
 from bitladder.quantization.layers import TWINS, QuantizedLayer
 from bitladder.quantization.modes import evaluating
@@ -38,7 +39,8 @@ def prepare(
     """Swap the model's quantizable layers for their twins, in place.
 
     The prepared model computes what it did before, to the bit, until quantizers are switched on
-    (:func:`set_quantizing`, :func:`bitladder.quantization.calibrate`).
+    (:func:`set_quantizing`, :func:`bitladder.quantization.calibrate`). Only an attention adds up in
+    another order, and so agrees to rounding.
 
     Args:
         model: The model, changed in place. Parameter names and the ``state_dict`` stay the same.
@@ -55,8 +57,15 @@ def prepare(
         UserError: If a pattern matches nothing, or no layer can be quantized.
     """
     plans = plan(model, recipe, skip=skip, only=only)
-    for layer in (model.get_submodule(plan.name) for plan in plans if plan.quantized):
+    names = [plan.name for plan in plans if plan.quantized]
+    for parent in {model.get_submodule(name.rpartition(".")[0]) for name in names}:
+        if type(parent) is nn.MultiheadAttention:
+            unpack(parent)
+    for layer in (model.get_submodule(name) for name in names):
         TWINS[type(layer)].adopt(layer, recipe.input_quantizer(), recipe.weight_quantizer())
+    for module in model.modules():
+        if quantized_layers(module):
+            leave_fast_path(module)
     if example_args is not None:
         with torch.no_grad(), evaluating(model), watch(model) as observed:
             model(*example_args)
@@ -72,7 +81,7 @@ def plan(
     Raises:
         UserError: If a pattern matches nothing, or no layer can be quantized.
     """
-    layers = {name: module for name, module in model.named_modules() if _is_layer(module)}
+    layers = _layers(model)
     require_matches("quantization.skip", skip, layers, "layer")
     require_matches("quantization.only", only, layers, "layer")
     plans = []
@@ -114,6 +123,23 @@ def set_observing(model: nn.Module, enabled: bool) -> None:
             layer.input_quantize.observing = enabled
 
 
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """What is planned, by name, an attention's projections as if they were modules already."""
+    layers: dict[str, nn.Module] = {}
+    opaque: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if type(module) is nn.MultiheadAttention:
+            layers |= {f"{name}.{part}".lstrip("."): p for part, p in projections(module).items()}
+        elif isinstance(module, nn.MultiheadAttention) and not isinstance(
+            module, UnpackedAttention
+        ):
+            layers[name] = module  # whether and how it uses its linears is not known
+            opaque.add(module.out_proj)
+        elif _is_layer(module) and module not in opaque:
+            layers[name] = module
+    return layers
+
+
 def _is_layer(module: nn.Module) -> bool:
     if type(module) in TWINS:
         return True
@@ -125,7 +151,8 @@ def _why_float(
 ) -> str | None:
     twin = TWINS.get(type(module))
     if twin is None:
-        base = next((kind.__name__ for kind in TWINS if isinstance(module, kind)), None)
+        kinds = (*TWINS, nn.MultiheadAttention)
+        base = next((kind.__name__ for kind in kinds if isinstance(module, kind)), None)
         kind = type(module).__name__
         return f"{kind} is a subclass of {base}" if base else f"{kind} has no quantized twin"
     if matches(name, skip):
