@@ -71,3 +71,18 @@ def test_layers_of_any_name_are_found(make_int8_kernels: Any) -> None:
     kernels, layers = make_int8_kernels(Chain(), torch.randn(4, 8))
     assert len(layers) == 4
     assert not kernels.missing(layers)
+
+
+@pytest.mark.slow
+def test_a_linear_whose_input_is_transposed_gets_a_kernel(make_int8_kernels: Any) -> None:
+    class Transposed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x.transpose(1, 2))
+
+    kernels, layers = make_int8_kernels(Transposed(), torch.randn(4, 8, 6))
+    assert layers == ["head"]
+    assert not kernels.missing(layers)

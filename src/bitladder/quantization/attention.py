@@ -184,8 +184,11 @@ def unpack(attention: nn.MultiheadAttention) -> None:
     """Let an attention (no subclass of the original) call its linears, in place."""
     assert type(attention) is nn.MultiheadAttention
     attention.__class__ = UnpackedAttention
+    out_proj = attention.out_proj
+    del attention.out_proj  # and behind the others again: the order of modules is that of the calls
     for name, projection in projections(attention).items():
         attention.add_module(name, projection.train(attention.training))
+    attention.out_proj = out_proj
 
 
 def leave_fast_path(module: nn.Module) -> None:

@@ -66,6 +66,8 @@ class ReferenceLayer(nn.Module):
             input = F.pad(input, self.channel_padding)
         if self.as_image:
             input = input.unsqueeze(-2)
+        if self.compute is F.linear:
+            input = input.contiguous()  # Inductor has no int8 kernel for a transposed one
         if self.static is None:
             input = quantize_dequantize_dynamic(input, self.input_scheme)
         else:
