@@ -36,7 +36,7 @@ class Part:
     """What is kept of a tensor, to be counted later.
 
     Attributes:
-        amax: The greatest finite magnitude of all values, shape `[]`, on their device.
+        amax: The greatest magnitude of all values, finite or not, shape `[]`, on their device.
         magnitudes: Absolute values of at most `MOST_VALUES` of them, float32 or float64, one
             dimension, on the same device.
     """
@@ -50,7 +50,8 @@ class Tally:
     """How many of `count` values are at most as large as each mark of a ruler.
 
     Attributes:
-        amax: The greatest finite magnitude.
+        amax: The greatest finite magnitude: of all values, or, where some of them are not finite,
+            of those that were counted.
         at_most: A number for each mark.
         count: How many values were counted.
     """
@@ -74,9 +75,11 @@ def part_of(x: Tensor) -> Part:
     values = x.detach().to_dense().flatten()
     if values.dtype.itemsize == 1:  # PyTorch computes nothing in fp8
         values = values.float()
-    amax = values.nan_to_num(0.0, 0.0, 0.0).abs_().amax()
+    # One kernel on a GPU; on a CPU the slower of the two.
+    amax = torch.linalg.vector_norm(values, math.inf) if values.is_cuda else values.abs().amax()
     some = values[:: _stride(len(values))]
-    return Part(amax, (some if some.dtype == torch.float64 else some.float()).abs())
+    wide = torch.promote_types(some.dtype, torch.float32)
+    return Part(amax, some.to(wide, copy=True).abs_())
 
 
 class Ruler:
@@ -102,6 +105,7 @@ class Ruler:
             self.limits = {"": limits(stored)} | self.limits
         ends = {0.0, sys.float_info.max}
         self.marks = sorted(ends.union(*self.limits.values()))
+        self._shares = self._differences()
         double = torch.tensor(self.marks, dtype=torch.float64)
         single = double.float()
         above = single.double() > double
@@ -131,6 +135,8 @@ class Ruler:
                 )
                 rows = torch.cat([amax.double().unsqueeze(1), counts.double()], 1).tolist()
                 for index, values, (greatest, *at_most) in zip(some, magnitudes, rows, strict=True):
+                    if not math.isfinite(greatest):
+                        greatest = values.nan_to_num(0.0, 0.0, 0.0).amax().item()
                     tallies[index] = Tally(greatest, tuple(map(int, at_most)), len(values))
         return [tallies[index] for index in range(len(parts))]
 
@@ -145,16 +151,25 @@ class Ruler:
             the greatest number). Those of `stored` come first, without a name before them. What
             remains to 1 is rounded to a normal number.
         """
-        share = {
-            mark: seen / tally.count for mark, seen in zip(self.marks, tally.at_most, strict=True)
-        }
-        zero, finite = share[0.0], share[sys.float_info.max]
-        figures = {"amax": tally.amax / self.scale, "zero": zero, "nonfinite": 1.0 - finite}
-        for name, limit in self.limits.items():
-            figures[f"{name}underflow"] = share[limit.zero] - zero
-            figures[f"{name}subnormal"] = share[limit.subnormal] - share[limit.zero]
-            figures[f"{name}saturated"] = finite - share[limit.finite]
+        at_most, count = tally.at_most, tally.count
+        figures = {"amax": tally.amax / self.scale, "zero": at_most[0] / count}
+        figures["nonfinite"] = 1.0 - at_most[-1] / count
+        for name, above, below in self._shares:
+            figures[name] = (at_most[above] - at_most[below]) / count
         return figures
+
+    def _differences(self) -> list[tuple[str, int, int]]:
+        """Each share of a format: its name, and the marks that its values lie between."""
+        index = {mark: place for place, mark in enumerate(self.marks)}
+        zero, finite = index[0.0], index[sys.float_info.max]
+        shares = []
+        for name, limit in self.limits.items():
+            shares += [
+                (f"{name}underflow", index[limit.zero], zero),
+                (f"{name}subnormal", index[limit.subnormal], index[limit.zero]),
+                (f"{name}saturated", finite, index[limit.finite]),
+            ]
+        return shares
 
 
 def format_shares(x: Tensor, formats: Sequence[FloatFormat] = ALL_FORMATS) -> dict[str, float]:
