@@ -213,7 +213,7 @@ def float_package(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compile, "slim", keep_and_slim)
         kernels = compile.compile_package(
-            net.model, Call((net.batches[0],), {}), folder / "model_fp32.pt2"
+            net.model, [Call((net.batches[0],), {})], folder / "model_fp32.pt2"
         )
     return Compiled(kernels, folder / "model_fp32.pt2", before)
 
@@ -226,7 +226,7 @@ def _int8_kernels(
     reference = convert(model)
     if change is not None:
         change(reference)
-    kernels = compile.compile_package(reference, Call((x,), {}), folder / "model.pt2")
+    kernels = compile.compile_package(reference, [Call((x,), {})], folder / "model.pt2")
     return kernels, list(quantized_layers(model))
 
 
@@ -253,5 +253,7 @@ def broken_kernels(tmp_path_factory: pytest.TempPathFactory) -> Int8Kernels:
 
 def _float_input(layer: ReferenceLayer, input: Tensor) -> Tensor:
     scheme = layer.weight_scheme
-    weight = dequantize_weight(layer.weight, layer.weight_scale, layer.weight_zero_point, scheme)
+    weight = dequantize_weight(
+        layer.weight_codes, layer.weight_scale, layer.weight_zero_point, scheme
+    )
     return layer.compute(input, weight, layer.bias)

@@ -1,13 +1,17 @@
+import subprocess
+import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import register_pytree_node
 
 from bitladder.errors import UserError
-from bitladder.quantization import Call
+from bitladder.quantization import Call, export
 from bitladder.quantization.compile import compile_package, load_package, trace
 
 
@@ -34,7 +38,7 @@ class Dictionary(nn.Module):
 
 def test_a_model_that_cannot_be_exported_is_refused_with_the_line_that_is_why() -> None:
     with pytest.raises(UserError) as error:
-        trace(nn.Sequential(Branching()).eval(), Call((torch.randn(4, 3),), {}))
+        trace(nn.Sequential(Branching()).eval(), [Call((torch.randn(4, 3),), {})])
     message = str(error.value)
     first = Branching.forward.__code__.co_firstlineno
     assert message.startswith(f"the model cannot be exported: {__file__}:{first + 1}: ")
@@ -46,19 +50,24 @@ def test_a_model_that_cannot_be_exported_is_refused_with_the_line_that_is_why() 
 def test_an_error_of_the_models_own_names_its_line() -> None:
     line = Dictionary.forward.__code__.co_firstlineno + 1
     with pytest.raises(UserError, match=rf"{__file__}:{line}: y = self\.fc\(x\) \* scale"):
-        trace(Dictionary().eval(), Call((torch.randn(4, 5), torch.ones(4)), {}))
+        trace(Dictionary().eval(), [Call((torch.randn(4, 5), torch.ones(4)), {})])
 
 
-@pytest.mark.parametrize("args", [(torch.randn(1, 3),), ()])
-def test_an_example_of_fewer_than_two_samples_is_refused(args: tuple[Tensor, ...]) -> None:
+class Times(nn.Module):
+    def forward(self, x: Tensor | float) -> Tensor:
+        return torch.ones(3) * x
+
+
+@pytest.mark.parametrize("x", [torch.randn(1, 3), 2.0])
+def test_an_example_of_fewer_than_two_samples_is_refused(x: Tensor | float) -> None:
     with pytest.raises(UserError, match="the example batch must hold at least two samples"):
-        trace(nn.Linear(3, 2).eval(), Call(args, {}))
+        trace(Times().eval(), [Call((x,), {})])
 
 
 def test_the_batch_size_is_free_and_any_signature_goes_through() -> None:
     model = Dictionary().eval()
     x, mask = torch.randn(4, 3), torch.ones(4)
-    program = trace(model, Call((x, mask), {"scale": 2.0})).module()
+    program = trace(model, [Call((x, mask), {"scale": 2.0})]).module()
     for batch in (1, 2, 9):
         x, mask = torch.randn(batch, 3), torch.randn(batch)
         y, expected = program(x, mask, scale=2.0), model(x, mask, scale=2.0)
@@ -72,7 +81,7 @@ def test_a_batch_size_fixed_by_the_model_is_refused() -> None:
             return x.reshape(4, -1)[: x.shape[0]] + torch.ones(4, 3)
 
     with pytest.raises(UserError, match="the model cannot be exported"):
-        trace(Fixed().eval(), Call((torch.randn(4, 3),), {}))
+        trace(Fixed().eval(), [Call((torch.randn(4, 3),), {})])
 
 
 def test_the_file_alone_is_written(static: Any) -> None:
@@ -92,5 +101,83 @@ def test_a_loaded_package_takes_any_batch_size(
 
 def test_nothing_is_written_when_export_fails(tmp_path: Path) -> None:
     with pytest.raises(UserError):
-        compile_package(Branching().eval(), Call((torch.randn(4, 3),), {}), tmp_path / "a.pt2")
+        compile_package(Branching().eval(), [Call((torch.randn(4, 3),), {})], tmp_path / "a.pt2")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_length_that_varies_between_calls_is_free_and_others_are_not() -> None:
+    class Lengths(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.fc = nn.Embedding(9, 6), nn.Linear(6, 3)
+
+        def forward(self, ids: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+            x = self.fc(self.embed(ids)) * mask.unsqueeze(-1)
+            return x.sum(1) @ table
+
+    def call(batch: int, length: int) -> Call:
+        ids = torch.randint(9, (batch, length))
+        table = torch.randn(3, 4)
+        return Call((), {"mask": torch.ones(batch, length), "ids": ids, "table": table})
+
+    model = Lengths().eval()
+    program = trace(model, [call(1, 5), call(3, 7), call(4, 4)])
+    for batch, length in ((1, 2), (2, 1), (5, 11)):
+        arguments = call(batch, length).kwargs
+        torch.testing.assert_close(program.module()(**arguments), model(**arguments))
+    with pytest.raises(Exception, match="table"):
+        program.module()(ids=arguments["ids"], mask=arguments["mask"], table=torch.randn(3, 5))
+
+
+def test_calls_with_other_arguments_from_batch_to_batch_are_refused() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            return x if mask is None else x * mask
+
+    x = torch.randn(3, 4)
+    with pytest.raises(UserError, match="its calls differ in which tensors they pass"):
+        trace(Masked().eval(), [Call((x,), {}), Call((x, x), {})])
+
+
+class Named(NamedTuple):
+    logits: Tensor
+    hidden: list[Tensor]
+
+
+class Record(OrderedDict[str, Any]):
+    """A dict of a library's own, which PyTorch was taught to take apart."""
+
+
+register_pytree_node(
+    Record,
+    lambda record: (list(record.values()), list(record.keys())),
+    lambda values, keys: Record(zip(keys, values, strict=True)),
+    serialized_type_name="tests.Record",
+)
+
+
+def test_outputs_of_a_librarys_own_kind_load_with_torch_alone(tmp_path: Path) -> None:
+    class Outputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Record:
+            y = self.fc(x)
+            return Record(pair=Named(y, [x * 2, y + 1]), logits=y)
+
+    model, x = Outputs().eval(), torch.randn(4, 3)
+    path = tmp_path / "outputs.pt2"
+    output = export(model, x, path)(x)
+    assert type(output) is Record
+    assert type(output["pair"]) is Named
+    torch.testing.assert_close(output["pair"].hidden[1], model(x)["pair"].hidden[1])
+    program = (
+        "import torch\n"
+        f"y = torch._inductor.aoti_load_package({str(path)!r})(torch.ones(5, 3))\n"
+        "print(type(y).__name__, *y, type(y['pair']).__name__, y['pair'][1][1].shape)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True, cwd=tmp_path
+    )
+    assert run.stdout.split("\n")[0] == "dict pair logits tuple torch.Size([5, 2])"

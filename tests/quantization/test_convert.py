@@ -31,7 +31,7 @@ def test_int8_is_the_fake_quantized_model_to_rounding(
     assert output_sqnr(net.model, reference, calls) > 45.0
     references = [m for m in reference.modules() if isinstance(m, ReferenceLayer)]
     assert len(references) == len(quantized_layers(net.model))
-    assert all(layer.weight.dtype == torch.int8 for layer in references)
+    assert all(layer.weight_codes.dtype == torch.int8 for layer in references)
 
 
 def test_converting_does_not_change_the_original(

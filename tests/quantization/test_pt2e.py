@@ -131,7 +131,7 @@ def test_integer_weights_are_the_same_but_for_ties(pt2e: Callable[..., Pt2e]) ->
     model, batches = trained(Plain())
     state = pt2e(model, batches).model.state_dict()
     _, reference = ours(model, batches)
-    codes = [m.weight for m in reference.modules() if isinstance(m, ReferenceLayer)]
+    codes = [m.weight_codes for m in reference.modules() if isinstance(m, ReferenceLayer)]
     for index, code in enumerate(codes):
         difference = (code.int() - state[f"_frozen_param{index}"].int()).abs()
         assert difference.max() <= 1

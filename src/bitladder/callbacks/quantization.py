@@ -113,7 +113,7 @@ class Quantization(L.Callback):
         self.deployment: Deployment | None = None
         self.float_model: nn.Module | None = None
         """The trained model without rounding, on the CPU: the rung that int8 is compared with."""
-        self.example: Call | None = None
+        self.examples: list[Call] = []
         """Real arguments of the target, on the CPU."""
         self._module: L.LightningModule | None = None
         self._model: nn.Module | None = None
@@ -219,7 +219,7 @@ class Quantization(L.Callback):
             )
         # A model that cannot be exported is better known now than after the whole training.
         first = self._first_calls[0]
-        trace(float_copy(self.model), Call(on_cpu(first.args), on_cpu(first.kwargs)))
+        trace(float_copy(self.model), [Call(on_cpu(first.args), on_cpu(first.kwargs))])
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -265,7 +265,7 @@ class Quantization(L.Callback):
             trainer, module, model, method=self.recipe.method, batches=self.calibration_batches
         )
         self.float_model = float_copy(model)
-        self.example = calls[0]
+        self.examples = calls
         path = Path(trainer.default_root_dir) / self.artifact
         path.parent.mkdir(parents=True, exist_ok=True)
         self.deployment = deploy(

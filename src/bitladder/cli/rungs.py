@@ -36,9 +36,11 @@ def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[s
         UserError: If the model cannot be exported.
         RunError: If a compiled model does not compute what the model does.
     """
-    models, example = _compiled(trainer, parts, directory)
+    models, examples = _compiled(trainer, parts, directory)
     target = parts.quantization.model if parts.quantization else parts.task.get_submodule("net")
-    latency = latencies_ms({n: m.run for n, m in models.items()}, example.args, example.kwargs)
+    latency = latencies_ms(
+        {n: m.run for n, m in models.items()}, examples[0].args, examples[0].kwargs
+    )
     tester = L.Trainer(
         accelerator="cpu",
         devices=1,
@@ -72,19 +74,18 @@ def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[s
 
 def _compiled(
     trainer: L.Trainer, parts: Parts, directory: RunDirectory
-) -> tuple[dict[str, _Model], Call]:
+) -> tuple[dict[str, _Model], list[Call]]:
     quantization = parts.quantization
     if quantization is None:
         batch = next(iter(calibration_batches(trainer, 1)))
-        model, example = float_copy(parts.task.get_submodule("net")), Call((batch[0],), {})
+        model, examples = float_copy(parts.task.get_submodule("net")), [Call((batch[0],), {})]
     else:
         assert quantization.float_model is not None
-        assert quantization.example is not None
-        model, example = quantization.float_model, quantization.example
+        model, examples = quantization.float_model, quantization.examples
     path = directory.float_artifact
-    models = {"float": _Model(path, export(model, example, path), shipped=False)}
+    models = {"float": _Model(path, export(model, examples, path), shipped=False)}
     if quantization is not None:
         assert quantization.deployment is not None
         deployment = quantization.deployment
         models["int8"] = _Model(deployment.path, deployment.run, shipped=True)
-    return models, example
+    return models, examples

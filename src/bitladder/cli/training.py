@@ -106,6 +106,7 @@ def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console
             "method": config.quantization["method"],
             "target": parts.quantization.target,
             "output_sqnr_db": deployment.output_sqnr_db,
+            "int8_share": deployment.int8_share,
             "layers": deployment.layers,
         }
         write_json(directory.quantization, record)

@@ -9,7 +9,7 @@ import sysconfig
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -24,9 +24,10 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from bitladder.errors import RunError, UserError
+from bitladder.quantization.hoist import hoist_rounding
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.package import slim
-from bitladder.quantization.trees import tensors
+from bitladder.quantization.trees import plain, tensors
 from bitladder.quantization.watch import Call
 
 _INDUCTOR_OPTIONS: dict[str, Any] = {
@@ -45,34 +46,37 @@ _ONE_USE_OF_REGEX = [
 ]
 
 
-def trace(model: nn.Module, call: Call) -> ExportedProgram:
-    """Export a module with a free batch size.
+def trace(model: nn.Module, calls: Sequence[Call]) -> ExportedProgram:
+    """Export a module with a free batch size, its outputs in plain containers.
 
     Args:
         model: The module, in eval mode.
-        call: Example arguments; dimension 0 of every tensor that has the batch's size is free.
-            The batch must hold at least two samples.
+        calls: Arguments of real passes. Dimension 0 of every tensor that has the batch's size is
+            free, and every other dimension that is not the same in all calls. One of the calls,
+            the example, must have at least two of each: two samples, two tokens.
 
     Raises:
         UserError: If the module cannot be exported; names the operation and the line.
     """
     assert not any(module.training for module in model.modules()), "export wants eval mode"
+    hook = model.register_forward_hook(lambda module, args, output: plain(output))
     try:
         with _quiet(), torch.no_grad():
-            return torch.export.export(
-                model, call.args, call.kwargs, dynamic_shapes=_free_batch(model, call)
-            )
+            example, free = _free_dimensions(model, calls)
+            return torch.export.export(model, example.args, example.kwargs, dynamic_shapes=free)
     except Exception as error:  # torch.export raises whatever the model's own code raises
         raise UserError(f"the model cannot be exported: {_where(error)}") from error
+    finally:
+        hook.remove()
 
 
-def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
+def compile_package(model: nn.Module, calls: Sequence[Call], path: Path) -> Int8Kernels:
     """Compile a module for the CPU with AOTInductor and write the package.
 
     Args:
         model: The module, in eval mode on the CPU: a float model, or what
             :func:`bitladder.quantization.convert` gave.
-        call: Example arguments, as for :func:`trace`.
+        calls: Arguments of real passes, as for :func:`trace`.
         path: The file to write, ``*.pt2``; written whole or not at all.
 
     Returns:
@@ -82,7 +86,9 @@ def compile_package(model: nn.Module, call: Call, path: Path) -> Int8Kernels:
         UserError: If the module cannot be exported.
         RunError: If it cannot be compiled.
     """
-    program = trace(model, call)
+    program = trace(model, calls)
+    hoist_rounding(program.graph)
+    program.graph_module.recompile()
     kernels = Int8Kernels()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
         built = Path(scratch) / path.name
@@ -150,17 +156,28 @@ def _links_with_lto(compiler: str) -> bool:
         return probe.returncode == 0
 
 
-def _free_batch(model: nn.Module, call: Call) -> Any:
-    sizes = [x.shape[0] for x in tensors((call.args, call.kwargs)) if x.dim() > 0]
-    if not sizes or sizes[0] < 2:
-        raise ValueError("the example batch must hold at least two samples")
-
-    def free(x: Any) -> dict[int, Any] | None:
-        batched = isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == sizes[0]
-        return {0: Dim.DYNAMIC} if batched else None
-
-    bound = inspect.signature(model.forward).bind(*call.args, **call.kwargs)
-    return pytree.tree_map(free, dict(bound.arguments))
+def _free_dimensions(model: nn.Module, calls: Sequence[Call]) -> tuple[Call, Any]:
+    """The call to export with, and which dimensions are free: the tree of its arguments by name."""
+    signature = inspect.signature(model.forward)
+    trees = [dict(signature.bind(*call.args, **call.kwargs).arguments) for call in calls]
+    shapes = [[x.shape for x in tensors(tree)] for tree in trees]
+    ranks = {tuple(len(shape) for shape in call) for call in shapes}
+    if len(ranks) > 1:
+        raise ValueError("its calls differ in which tensors they pass")
+    batches = [next((shape[0] for shape in call if shape), 0) for call in shapes]
+    free: list[set[int]] = []
+    for sizes in zip(*shapes, strict=True):
+        free.append({d for d, size in enumerate(zip(*sizes, strict=True)) if len(set(size)) > 1})
+        if sizes[0] and all(x[0] == batch for x, batch in zip(sizes, batches, strict=True)):
+            free[-1].add(0)
+    for call, tree, sizes in zip(calls, trees, shapes, strict=True):
+        # The compiler takes a size of one for a constant.
+        if all(x[d] > 1 for x, dims in zip(sizes, free, strict=True) for d in dims) and any(free):
+            marks = iter([dict.fromkeys(dims, Dim.DYNAMIC) or None for dims in free])
+            leaves, spec = pytree.tree_flatten(tree)
+            free_leaves = [next(marks) if isinstance(x, Tensor) else None for x in leaves]
+            return call, pytree.tree_unflatten(free_leaves, spec)
+    raise ValueError("the example batch must hold at least two samples")
 
 
 def _where(error: Exception) -> str:

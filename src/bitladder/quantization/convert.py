@@ -45,13 +45,13 @@ class ReferenceLayer(nn.Module):
         self.weight_scheme = quantizer.scheme
         self.input_scheme = layer.input_quantize.scheme
         self.compute = _operation(layer)
-        self.weight: Tensor
+        self.weight_codes: Tensor
         self.weight_scale: Tensor
         self.weight_zero_point: Tensor
         self.bias: Tensor | None
         scale, zero_point = quantizer.scale.float(), quantizer.zero_point.long()
         codes = quantize_weight(weight, scale, zero_point, quantizer.scheme)
-        self.register_buffer("weight", codes)
+        self.register_buffer("weight_codes", codes)
         self.register_buffer("weight_scale", scale)
         self.register_buffer("weight_zero_point", zero_point)
         self.register_buffer("bias", bias)
@@ -59,6 +59,12 @@ class ReferenceLayer(nn.Module):
         if isinstance(layer.input_quantize, FakeQuantize):
             grid = layer.input_quantize
             self.static = (grid.scale.item(), int(grid.zero_point.item()))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the codes stand for, fp32: what the model's own code may read."""
+        scale, zero_point = self.weight_scale, self.weight_zero_point
+        return dequantize_weight(self.weight_codes, scale, zero_point, self.weight_scheme)
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output, fp32; ``input`` is fp32 of the float layer's shape."""
@@ -72,9 +78,7 @@ class ReferenceLayer(nn.Module):
             input = quantize_dequantize_dynamic(input, self.input_scheme)
         else:
             input = quantize_dequantize(input, *self.static, self.input_scheme)
-        scale, zero_point = self.weight_scale, self.weight_zero_point
-        weight = dequantize_weight(self.weight, scale, zero_point, self.weight_scheme)
-        output = self.compute(input, weight, self.bias)
+        output = self.compute(input, self.weight, self.bias)
         return output.squeeze(-2) if self.as_image else output
 
 

@@ -12,7 +12,9 @@ from bitladder.errors import RunError
 from bitladder.quantization.compile import compile_package, load_package
 from bitladder.quantization.convert import ReferenceLayer, convert, scheme_of
 from bitladder.quantization.locate import first_miscompiled
+from bitladder.quantization.multiply_adds import MultiplyAdds, multiply_adds
 from bitladder.quantization.prepare import LayerPlan, quantized_layers
+from bitladder.quantization.trees import in_shape_of
 from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
 from bitladder.quantization.watch import Call
 
@@ -29,16 +31,21 @@ class Deployment:
     """The compiled model: the module's own signature, fp32 on the CPU."""
     output_sqnr_db: float
     """Of the compiled int8 model against the fake-quantized one."""
+    int8_share: float
+    """The share of the model's multiply-adds, in [0, 1], that int8 kernels do."""
     layers: list[dict[str, Any]]
     """A record a layer, for ``quantization.json``."""
 
 
-def export(model: nn.Module, call: Call | torch.Tensor, path: str | Path) -> Callable[..., Any]:
+def export(
+    model: nn.Module, calls: Call | torch.Tensor | Sequence[Call], path: str | Path
+) -> Callable[..., Any]:
     """Compile a float or converted model to a package, check it and load it.
 
     Args:
         model: A float model, or what :func:`bitladder.quantization.convert` gave; eval mode, CPU.
-        call: Example arguments with a batch of at least two; the batch size stays free.
+        calls: Example arguments with a batch of at least two, or several: the batch size stays
+            free, and every dimension that is not the same in all of them.
         path: The file to write, ``*.pt2``.
 
     Returns:
@@ -49,12 +56,13 @@ def export(model: nn.Module, call: Call | torch.Tensor, path: str | Path) -> Cal
         RunError: If the compiled model does not compute what ``model`` does, answers differently
             when called twice, or overwrites its input. The file is then not left behind.
     """
-    if isinstance(call, torch.Tensor):
-        call = Call((call,), {})
+    if isinstance(calls, torch.Tensor):
+        calls = Call((calls,), {})
+    calls = [calls] if isinstance(calls, Call) else calls
     path = Path(path)
-    kernels = compile_package(model, call, path)
+    kernels = compile_package(model, calls, path)
     layers = [name for name, module in model.named_modules() if isinstance(module, ReferenceLayer)]
-    return _checked(path, model, model, call, FLOAT_AGREEMENT_DB, kernels.in_place(layers))
+    return _checked(path, model, model, calls, FLOAT_AGREEMENT_DB, kernels.in_place(layers))
 
 
 def deploy(
@@ -70,7 +78,7 @@ def deploy(
     Args:
         model: A prepared model with known ranges, eval mode, fp32 on the CPU.
         plans: What :func:`bitladder.quantization.prepare` gave.
-        calls: Arguments of real passes, the batch of the first at least two.
+        calls: Arguments of real passes, one of them with a batch of at least two.
         path: The artifact to write.
         min_sqnr_db: The least SQNR of every layer and of the output, int8 against fake-quantized.
 
@@ -90,32 +98,35 @@ def deploy(
                 f"layer {name}: int8 differs from fake-quantized, SQNR {db:.1f} dB is below"
                 f" {min_sqnr_db:.1f} dB; leave it out with quantization.skip"
             )
-    kernels = compile_package(reference, calls[0], path)
+    kernels = compile_package(reference, calls, path)
     try:
         kernels.require(layers)
         adding = kernels.in_place(layers)
-        run = _checked(path, reference, model, calls[0], min_sqnr_db, adding)
+        run = _checked(path, reference, model, calls, min_sqnr_db, adding)
     except RunError:
         path.unlink(missing_ok=True)
         raise
-    records = [_record(plan, by_layer, model) for plan in plans]
-    return Deployment(path, run, output_sqnr(model, run, calls), records)
+    counted = multiply_adds(model, calls[0])
+    records = [_record(plan, by_layer, model, counted) for plan in plans]
+    return Deployment(path, run, output_sqnr(model, run, calls), counted.share(), records)
 
 
 def _checked(
     path: Path,
     model: nn.Module,
     reference: nn.Module,
-    call: Call,
+    calls: Sequence[Call],
     min_sqnr_db: float,
     adding: Sequence[str],
 ) -> Callable[..., Any]:
     """Load what ``model`` was compiled to, if it computes what ``reference`` does, repeatably."""
-    run = load_package(path)
-    db = output_sqnr(reference, run, [call])
+    with torch.no_grad():
+        example = reference(*calls[0].args, **calls[0].kwargs)
+    run = in_shape_of(example, load_package(path))
+    db = output_sqnr(reference, run, calls)
     try:
         if not db >= min_sqnr_db:
-            layer = first_miscompiled(model, call, min_sqnr_db)
+            layer = first_miscompiled(model, calls[0], min_sqnr_db)
             where = (
                 f"layer {layer} is the first that does" if layer else "each layer alone does not"
             )
@@ -123,7 +134,7 @@ def _checked(
                 f"the compiled model differs from the model: SQNR {db:.1f} dB at the output is"
                 f" below {min_sqnr_db:.1f} dB; {where}"
             )
-        require_repeatable(run, call, adding)
+        require_repeatable(run, calls[0], adding)
     except RunError:
         path.unlink(missing_ok=True)
         raise
@@ -139,7 +150,9 @@ def _output_names(model: nn.Module) -> dict[str, str]:
     }
 
 
-def _record(plan: LayerPlan, sqnr: dict[str, float], model: nn.Module) -> dict[str, Any]:
+def _record(
+    plan: LayerPlan, sqnr: dict[str, float], model: nn.Module, counted: MultiplyAdds
+) -> dict[str, Any]:
     names = {module: name for name, module in model.named_modules()}
     layers = quantized_layers(model)
     folded = {
@@ -157,5 +170,6 @@ def _record(plan: LayerPlan, sqnr: dict[str, float], model: nn.Module) -> dict[s
         record["reason"] = f"folded into {folded[plan.name]}"
     if plan.quantized:
         record |= {"kernel": "int8", "sqnr_db": sqnr[plan.name]}
+        record["multiply_adds"] = counted.by_layer[plan.name]
         record |= scheme_of(layers[plan.name])
     return record

@@ -62,7 +62,7 @@ def first_miscompiled(model: nn.Module, call: Call, min_sqnr_db: float) -> str |
     tapped = _WithOutputs(model).eval()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.pt2"
-        compile_package(tapped, call, path)
+        compile_package(tapped, [call], path)
         run = load_package(path)
         expected, found = tapped(*call.args, **call.kwargs), run(*call.args, **call.kwargs)
     for name, x, y in zip(tapped.seen, expected, found, strict=True):
