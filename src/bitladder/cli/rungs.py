@@ -26,17 +26,22 @@ class _Model:
     shipped: bool
 
 
-def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[str, Rung]:
+def measure(parts: Parts, directory: RunDirectory, example: Call) -> dict[str, Rung]:
     """Compile, test and time the float model, and the int8 model if there is one.
 
     Both run as compiled packages on the CPU, on the test split, which nothing has touched before.
     Their logits are kept in ``predictions.npz``.
 
+    Args:
+        parts: The parts of the run, trained.
+        directory: Where to write.
+        example: From :func:`example_call`.
+
     Raises:
         UserError: If the model cannot be exported.
         RunError: If a compiled model does not compute what the model does.
     """
-    models, example = _compiled(trainer, parts, directory)
+    models = _compiled(parts, directory, example)
     target = parts.quantization.model if parts.quantization else parts.task.get_submodule("net")
     latency = latencies_ms({n: m.run for n, m in models.items()}, example.args, example.kwargs)
     tester = L.Trainer(
@@ -70,21 +75,26 @@ def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[s
     return rungs
 
 
-def _compiled(
-    trainer: L.Trainer, parts: Parts, directory: RunDirectory
-) -> tuple[dict[str, _Model], Call]:
+def example_call(trainer: L.Trainer, parts: Parts) -> Call:
+    """Real arguments of the model; every rank must ask for them, as each has its own data."""
+    if parts.quantization is None:
+        (batch,) = calibration_batches(trainer, 1)
+        return Call((batch[0],), {})
+    assert parts.quantization.example is not None
+    return parts.quantization.example
+
+
+def _compiled(parts: Parts, directory: RunDirectory, example: Call) -> dict[str, _Model]:
     quantization = parts.quantization
     if quantization is None:
-        batch = next(iter(calibration_batches(trainer, 1)))
-        model, example = float_copy(parts.task.get_submodule("net")), Call((batch[0],), {})
+        model = float_copy(parts.task.get_submodule("net"))
     else:
         assert quantization.float_model is not None
-        assert quantization.example is not None
-        model, example = quantization.float_model, quantization.example
+        model = quantization.float_model
     path = directory.float_artifact
     models = {"float": _Model(path, export(model, example, path), shipped=False)}
     if quantization is not None:
         assert quantization.deployment is not None
         deployment = quantization.deployment
         models["int8"] = _Model(deployment.path, deployment.run, shipped=True)
-    return models, example
+    return models
