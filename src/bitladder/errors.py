@@ -19,3 +19,7 @@ class RunError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class RankZeroError(RunError):
+    """Rank 0 failed with this message, and says so itself; raised on the ranks that waited."""

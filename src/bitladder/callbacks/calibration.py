@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -14,6 +13,7 @@ from torch import nn
 from bitladder.errors import RunError, UserError
 from bitladder.quantization import Call, quantized_layers
 from bitladder.quantization.calibrate import calibrating, finish
+from bitladder.quantization.ranks import rank_and_size, share
 from bitladder.quantization.recipe import Method
 from bitladder.quantization.trees import on_cpu
 from bitladder.quantization.watch import capture_calls
@@ -26,22 +26,26 @@ def calibration_batches(trainer: L.Trainer, count: int) -> Iterator[Any]:
     """The first ``count`` batches of the training data, fp32 on the CPU.
 
     A datamodule may offer ``calibration_dataloader()``, which gives training samples without
-    augmentation and in a fixed order; otherwise the training loader is used as it is.
+    augmentation and in a fixed order; otherwise the training loader is used as it is. Under data
+    parallelism each rank gets its share of them, equally many.
 
     Raises:
-        UserError: If there are no batches.
+        UserError: If there are no batches, or fewer than ranks.
     """
     datamodule = getattr(trainer, "datamodule", None)
     offered = getattr(datamodule, "calibration_dataloader", None)
     loader: Iterable[Any] | None = offered() if offered else trainer.train_dataloader
     seen = 0
-    for batch in islice(loader or (), count):
+    # Under data parallelism the training loader gives each rank batches of its own already.
+    for batch in share(loader or (), count, split=offered is not None):
         seen += 1
         yield on_cpu(move_data_to_device(batch, torch.device("cpu")))
     if not seen:
+        _, size = rank_and_size()
+        fewer = f", or there are fewer batches than the {size} processes" if size > 1 else ""
         raise UserError(
             "calibration got no batches: the training data is empty, or"
-            f" quantization.calibration_batches={count} is below 1"
+            f" quantization.calibration_batches={count} is below 1{fewer}"
         )
 
 

@@ -12,7 +12,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from bitladder.callbacks.calibration import last_ranges
+from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.forwarding import restore_forward, send_forward
+from bitladder.callbacks.ranks import require_whole_model
 from bitladder.callbacks.target import find_target, same_state
 from bitladder.errors import UserError
 from bitladder.quantization import (
@@ -22,8 +24,9 @@ from bitladder.quantization import (
     MinMaxObserver,
     Recipe,
     Schedule,
-    deploy,
+    average_batch_norms,
     float_copy,
+    join_ranks,
     link_batch_norms,
     load_quantization_state,
     plan,
@@ -55,6 +58,11 @@ class Quantization(L.Callback):
     module itself and warn: rounded as the checkpoint's training did, in float if it did not. The
     next ``fit`` goes on with the module itself, too.
 
+    With several processes (DDP) every batch's ranges and BatchNorm statistics are those of all
+    ranks' data, at each step, so the ranks round with the same scales. Each calibrates on its share
+    of the batches; rank 0 converts and writes, then all run the artifact, which must lie in a
+    folder that every rank sees.
+
     Args:
         method: ``dynamic``, ``ptq`` or ``qat``.
         target: Name of the submodule to quantize and deploy. By default the module itself if it
@@ -73,7 +81,8 @@ class Quantization(L.Callback):
         artifact: File name of the artifact, below the trainer's ``default_root_dir``.
 
     Raises:
-        UserError: If an argument, a pattern or the target does not fit the model.
+        UserError: If an argument, a pattern or the target does not fit the model, or the strategy
+            keeps it in parts.
         RunError: During ``fit``, if conversion fails; names the layer.
     """
 
@@ -148,6 +157,7 @@ class Quantization(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepare the model, once, before weights are restored and optimizers made."""
+        require_whole_model(trainer)
         if pl_module is not self._module:
             if is_overridden("configure_model", pl_module):
                 pl_module.configure_model()
@@ -160,6 +170,7 @@ class Quantization(L.Callback):
             self.plans = prepare(model, self.recipe, skip=self.skip, only=self.only)
             self._module, self._model = pl_module, model
             self.deployment, self._linked, self._frozen = None, False, []
+        join_ranks(self.model, trainer.world_size > 1)
         if stage == "fit":
             restore_forward(self.model)
             self.deployment = None
@@ -205,7 +216,8 @@ class Quantization(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """After the first batch: fold the BatchNorms that were seen, and try an export."""
+        """Share BatchNorm statistics; after the first batch fold those seen, try an export."""
+        average_batch_norms(self.model)
         if self._watching is None or self._observed is None:
             return
         self._watching.close()
@@ -267,9 +279,8 @@ class Quantization(L.Callback):
         self.float_model = float_copy(model)
         self.examples = calls
         path = Path(trainer.default_root_dir) / self.artifact
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.deployment = deploy(
-            model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
+        self.deployment = deploy_on_rank_zero(
+            trainer, model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
         )
         send_forward(self.model, self.deployment.run)
 

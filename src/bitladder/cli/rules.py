@@ -47,6 +47,15 @@ def fp8_quantization(config: Config) -> str | None:
     return None
 
 
+def one_launcher(config: Config) -> str | None:
+    """What a spawned process made of the model and the callbacks is gone when it ends."""
+    strategy = str(config.trainer.get("strategy", "auto"))
+    if strategy.endswith(("_spawn", "_fork", "_notebook")):
+        plain = strategy.rpartition("_")[0]
+        return f"trainer.strategy={strategy}: write trainer.strategy={plain}"
+    return None
+
+
 def whole_numbers(config: Config) -> str | None:
     """Counts of which there must be one at least; ``-1`` for "no end" is none."""
     counts = (
@@ -112,6 +121,7 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     cuda_device,
     *PAIRINGS,
     fp8_quantization,
+    one_launcher,
     whole_numbers,
     training_ends,
     quantization_schedule,

@@ -1,7 +1,7 @@
 """Measuring the rungs: each model as the file that would be shipped."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,22 @@ class _Model:
     shipped: bool
 
 
-def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[str, Rung]:
+def measure(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> dict[str, Rung]:
     """Compile, test and time the float model, and the int8 model if there is one.
 
     Both run as compiled packages on the CPU, on the test split, which nothing has touched before.
     Their logits are kept in ``predictions.npz``.
 
+    Args:
+        parts: The parts of the run, trained.
+        directory: Where to write.
+        examples: From :func:`example_calls`.
+
     Raises:
         UserError: If the model cannot be exported.
         RunError: If a compiled model does not compute what the model does.
     """
-    models, examples = _compiled(trainer, parts, directory)
+    models = _compiled(parts, directory, examples)
     target = parts.quantization.model if parts.quantization else parts.task.get_submodule("net")
     latency = latencies_ms(
         {n: m.run for n, m in models.items()}, examples[0].args, examples[0].kwargs
@@ -72,20 +77,25 @@ def measure(trainer: L.Trainer, parts: Parts, directory: RunDirectory) -> dict[s
     return rungs
 
 
-def _compiled(
-    trainer: L.Trainer, parts: Parts, directory: RunDirectory
-) -> tuple[dict[str, _Model], list[Call]]:
+def example_calls(trainer: L.Trainer, parts: Parts) -> list[Call]:
+    """Real arguments of the model; every rank must ask for them, as each has its own data."""
+    if parts.quantization is None:
+        (batch,) = calibration_batches(trainer, 1)
+        return [Call((batch[0],), {})]
+    return parts.quantization.examples
+
+
+def _compiled(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> dict[str, _Model]:
     quantization = parts.quantization
     if quantization is None:
-        batch = next(iter(calibration_batches(trainer, 1)))
-        model, examples = float_copy(parts.task.get_submodule("net")), [Call((batch[0],), {})]
+        model = float_copy(parts.task.get_submodule("net"))
     else:
         assert quantization.float_model is not None
-        model, examples = quantization.float_model, quantization.examples
+        model = quantization.float_model
     path = directory.float_artifact
     models = {"float": _Model(path, export(model, examples, path), shipped=False)}
     if quantization is not None:
         assert quantization.deployment is not None
         deployment = quantization.deployment
         models["int8"] = _Model(deployment.path, deployment.run, shipped=True)
-    return models, examples
+    return models

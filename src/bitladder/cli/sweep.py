@@ -11,6 +11,7 @@ from bitladder.cli.compose import Source, compose, one_line_errors, resolve
 from bitladder.cli.configs import PRIMARY
 from bitladder.cli.overrides import combinations, quoted
 from bitladder.cli.rules import check
+from bitladder.cli.schema import Config
 from bitladder.cli.status import exit_status
 from bitladder.cli.validate import validate
 from bitladder.errors import UserError
@@ -30,7 +31,9 @@ def sweep(source: Source, overrides: list[str]) -> int:
         UserError: If any of the configurations is wrong; nothing has run then.
     """
     for combination in combinations(overrides):
-        check(validate(compose(source, combination)))
+        config = validate(compose(source, combination))
+        check(config)
+        _require_one_process(config)
     arguments = source.arguments(overrides)
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -45,6 +48,15 @@ def sweep(source: Source, overrides: list[str]) -> int:
     print(folder)
     # A sweeper that searches may return nothing.
     return max((job.return_value for batch in returned or [] for job in batch), default=0)
+
+
+def _require_one_process(config: Config) -> None:
+    """Another process would execute the command again, which is the whole sweep."""
+    devices = config.trainer.get("devices", 1)
+    if devices not in (1, "1") and not (isinstance(devices, list) and len(devices) == 1):
+        raise UserError(
+            f"trainer.devices={devices}: a run of a sweep has one process: write trainer.devices=1"
+        )
 
 
 def _make(folder: str) -> None:

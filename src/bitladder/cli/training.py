@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
 from bitladder.cli.logs import finish_wandb, logs_in, quiet_libraries, stderr_in_log
-from bitladder.cli.rungs import measure
+from bitladder.cli.ranks import lost_another, part, rank, shared_directory
+from bitladder.cli.rungs import example_calls, measure
 from bitladder.cli.schema import Config
-from bitladder.errors import RunError, UserError
+from bitladder.errors import RankZeroError, RunError, UserError
+from bitladder.quantization import Call
 from bitladder.runs import Results, RunDirectory, Rung, ladder_table, write_atomic, write_json
 from bitladder.runs.manifest import collect
 
@@ -28,6 +30,8 @@ QUANTIZATION_SCHEMA_VERSION = 1
 
 def train(config: Config) -> int:
     """Train, quantize, measure, and tell.
+
+    With ``trainer.devices`` above 1 rank 0 measures, writes and tells; the others train with it.
 
     Args:
         config: A checked configuration.
@@ -47,12 +51,16 @@ def train(config: Config) -> int:
     name = "-".join(
         (config.name, config.precision_name, config.quantization_name, f"s{config.seed}")
     )
-    directory = RunDirectory.create(Path(config.paths["runs"]), name)
-    console = Console(soft_wrap=True)
-    console.print(f"run directory: {directory.path}", highlight=False)
-    with logs_in(directory.log), _recorded(config, directory):
-        results = _run(config, parts, directory, console)
-    console.print(ladder_table(results))
+    console = Console(soft_wrap=True, quiet=rank() > 0)
+    with shared_directory(Path(config.paths["runs"]), name) as directory:
+        console.print(f"run directory: {directory.path}", highlight=False)
+        with logs_in(directory.log_of(rank())), _recorded(config, directory):
+            try:
+                results = _run(config, parts, directory, console)
+            except RankZeroError:
+                return 0  # Rank 0 says it, and what the run's status is.
+    if results is not None:
+        console.print(ladder_table(results))
     console.print(str(directory.path), highlight=False)
     return 0
 
@@ -66,20 +74,12 @@ def _check_checkpoint(config: Config, parts: Parts) -> None:
     check_checkpoint(config.checkpoint, parts.task, optimizer, scheduler, parts.precision)
 
 
-def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console) -> Results:
-    write_atomic(directory.config, config.to_yaml())
+def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console) -> Results | None:
+    """The run's results, on rank 0."""
     trainer = make_trainer(config, parts, directory)
     parts.precision.attach(trainer.strategy.root_device)
-    manifest = collect(
-        command=sys.argv,
-        seed=config.seed,
-        config=config.to_yaml(),
-        data_fingerprint=parts.data.fingerprint(),
-        precision=config.precision_name,
-        effective_precision=parts.precision.effective(),
-        project=conf_dir().parent,
-    )
-    write_json(directory.manifest, manifest)
+    if rank() == 0:
+        _write_origin(config, parts, directory)
     with stderr_in_log():
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):  # config.yaml is beside its file already
@@ -93,6 +93,35 @@ def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console
         # So Lightning ends an interrupted training; from then on it ignores the signal.
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from error
+    examples = example_calls(trainer, parts)
+    part()  # Metrics would wait for the other ranks, which have nothing more to do.
+    if rank() > 0:
+        return None
+    return _finish(config, parts, directory, console, trainer, examples)
+
+
+def _write_origin(config: Config, parts: Parts, directory: RunDirectory) -> None:
+    write_atomic(directory.config, config.to_yaml())
+    manifest = collect(
+        command=sys.argv,
+        seed=config.seed,
+        config=config.to_yaml(),
+        data_fingerprint=parts.data.fingerprint(),
+        precision=config.precision_name,
+        effective_precision=parts.precision.effective(),
+        project=conf_dir().parent,
+    )
+    write_json(directory.manifest, manifest)
+
+
+def _finish(
+    config: Config,
+    parts: Parts,
+    directory: RunDirectory,
+    console: Console,
+    trainer: L.Trainer,
+    examples: Sequence[Call],
+) -> Results:
     effective_precision = parts.precision.effective()
     if (report := parts.precision.report()) is not None:
         record = {"schema_version": PRECISION_SCHEMA_VERSION} | report
@@ -111,7 +140,7 @@ def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console
         }
         write_json(directory.quantization, record)
     console.print("measuring the rungs: compile, test, time")
-    rungs = measure(trainer, parts, directory)
+    rungs = measure(parts, directory, examples)
     for logger in trainer.loggers:
         logger.log_metrics(_flat(rungs), step=trainer.global_step)
         logger.save()
@@ -139,6 +168,11 @@ def _recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
         what = (error.strerror or str(error)).lower()
         reason = f"{what}: {error.filename or directory.path}"
         raise RunError(_fail(config, directory, reason)) from error
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        reason = f"rank {rank()} lost another rank, which says why"
+        raise RunError(_fail(config, directory, reason)) from error
     except (UserError, RunError, KeyboardInterrupt) as error:
         _fail(config, directory, str(error) or "interrupted")
         raise
@@ -147,7 +181,9 @@ def _recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
 
 
 def _fail(config: Config, directory: RunDirectory, reason: str) -> str:
-    """Write down why the run failed, if that can still be written."""
+    """Write down why the run failed, if that can still be written and is this rank's to do."""
+    if rank() > 0:
+        return reason
     try:
         Results(
             status="failed",

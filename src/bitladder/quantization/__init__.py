@@ -16,6 +16,7 @@ from bitladder.quantization.observers import (
 )
 from bitladder.quantization.prepare import (
     LayerPlan,
+    join_ranks,
     link_batch_norms,
     plan,
     prepare,
@@ -23,6 +24,7 @@ from bitladder.quantization.prepare import (
     set_observing,
     set_quantizing,
 )
+from bitladder.quantization.ranks import average_batch_norms
 from bitladder.quantization.recipe import Recipe
 from bitladder.quantization.schedule import Schedule
 from bitladder.quantization.scheme import ACTIVATION, WEIGHT, Scheme
@@ -42,11 +44,13 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Scheme",
+    "average_batch_norms",
     "calibrate",
     "convert",
     "deploy",
     "export",
     "float_copy",
+    "join_ranks",
     "link_batch_norms",
     "load_quantization_state",
     "plan",

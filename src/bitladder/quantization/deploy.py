@@ -111,6 +111,13 @@ def deploy(
     return Deployment(path, run, output_sqnr(model, run, calls), counted.share(), records)
 
 
+def load_like(model: nn.Module, call: Call, path: Path) -> Callable[..., Any]:
+    """A package of ``model``, its outputs in the containers that the model itself gives."""
+    with torch.no_grad():
+        example = model(*call.args, **call.kwargs)
+    return in_shape_of(example, load_package(path))
+
+
 def _checked(
     path: Path,
     model: nn.Module,
@@ -120,9 +127,7 @@ def _checked(
     adding: Sequence[str],
 ) -> Callable[..., Any]:
     """Load what ``model`` was compiled to, if it computes what ``reference`` does, repeatably."""
-    with torch.no_grad():
-        example = reference(*calls[0].args, **calls[0].kwargs)
-    run = in_shape_of(example, load_package(path))
+    run = load_like(reference, calls[0], path)
     db = output_sqnr(reference, run, calls)
     try:
         if not db >= min_sqnr_db:

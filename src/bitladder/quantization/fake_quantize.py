@@ -68,11 +68,12 @@ class FakeQuantize(Float32State):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x``, rounded to the grid if ``quantizing``; same shape and dtype."""
-        if (self.calibrating or (self.observing and self.training)) and x.numel():
+        if self.calibrating or (self.observing and self.training):
             if self.memoryless:
                 self.observer.unseen()
             self.observer(x)
-            self.scale, self.zero_point = self.scheme.qparams(*self.observer.range())
+            if self.observer.saw_data:
+                self.scale, self.zero_point = self.scheme.qparams(*self.observer.range())
         if not self.quantizing:
             return x
         return fake_quantize(x, self.scale, self.zero_point, self.scheme)

@@ -123,6 +123,21 @@ def set_observing(model: nn.Module, enabled: bool) -> None:
             layer.input_quantize.observing = enabled
 
 
+def join_ranks(model: nn.Module, enabled: bool = True) -> None:
+    """Let the ranks of ``torch.distributed``'s process group learn every input's range together.
+
+    Each batch is observed as if those of all ranks were one, in the pass itself, so the scales that
+    the ranks round with are equal at every step: gradients that are averaged belong to one
+    model, and a checkpoint of rank 0 holds what all ranks know. Weights are the same everywhere.
+
+    All ranks must then call the layers equally often and in the same order, as SyncBatchNorm asks,
+    while ranges move; a frozen range costs nothing.
+    """
+    for layer in quantized_layers(model).values():
+        if isinstance(layer.input_quantize, FakeQuantize):
+            layer.input_quantize.observer.joined = enabled
+
+
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
     """What is planned, by name, an attention's projections as if they were modules already."""
     layers: dict[str, nn.Module] = {}

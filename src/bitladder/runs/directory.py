@@ -89,7 +89,11 @@ class RunDirectory:
     @property
     def log(self) -> Path:
         """What the program said, with times."""
-        return self.path / "train.log"
+        return self.log_of(0)
+
+    def log_of(self, rank: int) -> Path:
+        """What one of several processes said: ``train.log``, ``train.rank1.log``, ..."""
+        return self.path / (f"train.rank{rank}.log" if rank else "train.log")
 
     @property
     def wandb(self) -> Path:

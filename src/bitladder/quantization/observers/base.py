@@ -5,6 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from bitladder.quantization.ranks import gather, rank_and_size
 from bitladder.quantization.scheme import Scheme
 from bitladder.quantization.state import Float32State
 
@@ -18,11 +19,16 @@ class Observer(Float32State):
     Args:
         scheme: The grid that the range is for. With a ``channel_axis`` the observer keeps one
             range a channel.
+
+    Attributes:
+        joined: Whether to observe what all ranks of the process group see, as if it were one
+            tensor: then all of them keep the same range.
     """
 
     def __init__(self, scheme: Scheme) -> None:
         super().__init__()
         self.scheme = scheme
+        self.joined = False
 
     @abstractmethod
     def observe(self, x: Tensor) -> None:
@@ -35,10 +41,25 @@ class Observer(Float32State):
         Before the first :meth:`observe` the minimum is above the maximum.
         """
 
+    def essence(self, x: Tensor) -> Tensor:
+        """What of ``x`` is worth sending to the other ranks, shape ``[n]``; by default all of it.
+
+        Observing the essences of some tensors, joined, must do what observing the tensors does. An
+        observer that looks at the extremes alone needs no more than those.
+        """
+        return x.flatten()
+
     def forward(self, x: Tensor) -> None:
-        """Observe ``x`` without touching its autograd graph."""
+        """Observe ``x`` without touching its autograd graph; an empty tensor says nothing.
+
+        Where ranks are joined all of them must call this equally often, as with SyncBatchNorm.
+        """
         with torch.no_grad():
-            self.observe(x.detach().float())
+            x = x.detach().float()
+            if self.joined and rank_and_size()[1] > 1:
+                x = torch.cat(gather(self.essence(x) if x.numel() else x.flatten()))
+            if x.numel():
+                self.observe(x)
 
     @property
     def saw_data(self) -> bool:

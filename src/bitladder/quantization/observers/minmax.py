@@ -23,6 +23,10 @@ class MinMaxObserver(Observer):
         self.minimum = torch.minimum(self.minimum, minimum)
         self.maximum = torch.maximum(self.maximum, maximum)
 
+    def essence(self, x: Tensor) -> Tensor:
+        """Minimum and maximum of ``x``."""
+        return torch.stack(self.extremes(x))
+
     def range(self) -> tuple[Tensor, Tensor]:
         """The smallest and the largest value seen."""
         return self.minimum, self.maximum

@@ -1,5 +1,6 @@
 """A range that follows the batches."""
 
+import torch
 from torch import Tensor
 
 from bitladder.quantization.observers.base import Observer
@@ -34,6 +35,10 @@ class MovingAverageObserver(Observer):
             minimum = self.minimum + self.averaging_constant * (minimum - self.minimum)
             maximum = self.maximum + self.averaging_constant * (maximum - self.maximum)
         self.minimum, self.maximum = minimum, maximum
+
+    def essence(self, x: Tensor) -> Tensor:
+        """Minimum and maximum of ``x``."""
+        return torch.stack(self.extremes(x))
 
     def range(self) -> tuple[Tensor, Tensor]:
         """The averaged minimum and maximum."""
