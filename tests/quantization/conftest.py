@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitladder.models import MLP, ResNet, VisionTransformer
@@ -25,11 +26,10 @@ from bitladder.quantization import (
     set_observing,
     set_quantizing,
 )
-from bitladder.quantization.convert import ReferenceLayer
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.package import slim
-from bitladder.quantization.qdq import dequantize_weight
 from bitladder.quantization.recipe import Method
+from bitladder.quantization.reference import ReferenceLayer
 
 
 class Separable(nn.Module):
@@ -252,8 +252,4 @@ def broken_kernels(tmp_path_factory: pytest.TempPathFactory) -> Int8Kernels:
 
 
 def _float_input(layer: ReferenceLayer, input: Tensor) -> Tensor:
-    scheme = layer.weight_scheme
-    weight = dequantize_weight(
-        layer.weight_codes, layer.weight_scale, layer.weight_zero_point, scheme
-    )
-    return layer.compute(input, weight, layer.bias)
+    return F.linear(input, layer.dequantized(), layer.bias)

@@ -16,9 +16,10 @@ from bitladder.quantization import (
     prepare,
     quantized_layers,
 )
-from bitladder.quantization.convert import ReferenceLayer, scheme_of
+from bitladder.quantization.convert import scheme_of
 from bitladder.quantization.layers import QuantConv2d, QuantLinear
 from bitladder.quantization.recipe import Method
+from bitladder.quantization.reference import ReferenceLayer
 from bitladder.quantization.verify import output_sqnr
 
 

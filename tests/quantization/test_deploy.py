@@ -25,7 +25,7 @@ from bitladder.quantization.verify import output_sqnr
 
 # The modules: the package's own attributes of those names are functions.
 DEPLOY = import_module("bitladder.quantization.deploy")
-CONVERT = import_module("bitladder.quantization.convert")
+CONVOLUTION = import_module("bitladder.quantization.reference.convolution")
 
 
 @pytest.mark.parametrize("artifact", ["static", "dynamic"])
@@ -160,7 +160,7 @@ class OneChannel(nn.Module):
 def test_a_miscompiled_model_is_refused_with_the_first_layer_that_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CONVERT, "_channel_padding", lambda layer: [])
+    monkeypatch.setattr(CONVOLUTION, "SECOND_CHANNEL", [])
     torch.manual_seed(0)
     model, x, path = OneChannel().eval(), torch.randn(4, 1, 8, 8), tmp_path / "model.pt2"
     plans = prepare(model, Recipe(method="ptq"))

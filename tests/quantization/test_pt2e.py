@@ -20,8 +20,8 @@ from bitladder.quantization import (
     prepare,
     quantized_layers,
 )
-from bitladder.quantization.convert import ReferenceLayer
 from bitladder.quantization.fake_quantize import FakeQuantize
+from bitladder.quantization.reference import ReferenceLayer
 from bitladder.quantization.verify import output_sqnr
 
 PT2E_EPS = 2**-12  # the least scale of pt2e's x86 observers; ours is fp32's epsilon

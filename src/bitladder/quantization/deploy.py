@@ -10,10 +10,11 @@ from torch import nn
 
 from bitladder.errors import RunError
 from bitladder.quantization.compile import compile_package, load_package
-from bitladder.quantization.convert import ReferenceLayer, convert, scheme_of
+from bitladder.quantization.convert import convert, scheme_of
 from bitladder.quantization.locate import first_miscompiled
 from bitladder.quantization.multiply_adds import MultiplyAdds, multiply_adds
 from bitladder.quantization.prepare import LayerPlan, quantized_layers
+from bitladder.quantization.reference import ReferenceLayer
 from bitladder.quantization.trees import in_shape_of
 from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
 from bitladder.quantization.watch import Call
@@ -100,7 +101,7 @@ def deploy(
             )
     kernels = compile_package(reference, calls, path)
     try:
-        kernels.require(layers)
+        kernels.require(name for name, layer in layers.items() if layer.kernel == "int8")
         adding = kernels.in_place(layers)
         run = _checked(path, reference, model, calls, min_sqnr_db, adding)
     except RunError:
@@ -174,7 +175,9 @@ def _record(
     if plan.name in folded:
         record["reason"] = f"folded into {folded[plan.name]}"
     if plan.quantized:
-        record |= {"kernel": "int8", "sqnr_db": sqnr[plan.name]}
+        layer = layers[plan.name]
+        record |= {"kernel": layer.kernel, "kernel_reason": layer.kernel_reason}
+        record |= {"sqnr_db": sqnr[plan.name]}
         record["multiply_adds"] = counted.by_layer[plan.name]
-        record |= scheme_of(layers[plan.name])
+        record |= scheme_of(layer)
     return record

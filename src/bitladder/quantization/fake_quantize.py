@@ -114,3 +114,20 @@ class DynamicQuantize(Float32State):
             return x
         scale, zero_point = self.scheme.qparams(*torch.aminmax(x.detach().float()))
         return fake_quantize(x, scale, zero_point, self.scheme)
+
+
+class Unquantized(Float32State):
+    """Rounds nothing: the input of a layer that takes indices, or that only stores codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantizing = False
+
+    @property
+    def active(self) -> bool:
+        """Never: nothing is changed."""
+        return False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` itself."""
+        return x

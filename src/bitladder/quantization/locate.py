@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bitladder.quantization.compile import compile_package, load_package
-from bitladder.quantization.convert import ReferenceLayer
+from bitladder.quantization.reference import ReferenceLayer
 from bitladder.quantization.verify import tensor_sqnr
 from bitladder.quantization.watch import Call
 

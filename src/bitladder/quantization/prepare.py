@@ -11,7 +11,7 @@ from bitladder.errors import UserError
 from bitladder.patterns import matches, require_matches
 from bitladder.quantization.attention import UnpackedAttention, leave_fast_path, projections, unpack
 from bitladder.quantization.fake_quantize import FakeQuantize
-from bitladder.quantization.layers import TWINS, QuantizedLayer
+from bitladder.quantization.layers import TWINS, BatchNorm, QuantizedLayer
 from bitladder.quantization.modes import evaluating
 from bitladder.quantization.recipe import Recipe
 from bitladder.quantization.watch import Observed, watch
@@ -99,7 +99,7 @@ def link_batch_norms(model: nn.Module, observed: Observed) -> None:
     for layer_name, norm_name in observed.batch_norms.items():
         layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
         assert isinstance(layer, QuantizedLayer)
-        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        assert isinstance(norm, BatchNorm)
         layer.fold(norm)
 
 
@@ -174,6 +174,4 @@ def _why_float(
         return "named in skip"
     if only and not matches(name, only):
         return "not named in only"
-    if getattr(module, "padding_mode", "zeros") != "zeros":
-        return f"no int8 kernel pads with padding_mode={module.padding_mode!r}"
-    return recipe.why_not(twin)
+    return twin.why_float(module) or recipe.why_not(twin)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from bitladder.errors import UserError
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
-from bitladder.quantization.layers import QuantizedLayer, QuantLinear
+from bitladder.quantization.layers import QuantizedLayer
 from bitladder.quantization.observers import (
     HistogramObserver,
     MinMaxObserver,
@@ -47,7 +47,7 @@ class Recipe:
 
     def why_not(self, twin: type[QuantizedLayer]) -> str | None:
         """The reason why layers of this type stay float under this recipe, if they do."""
-        if self.method == "dynamic" and not issubclass(twin, QuantLinear):
+        if self.method == "dynamic" and not twin.takes_dynamic_input:
             return "no int8 kernel takes a convolution whose input range comes at run time"
         return None
 

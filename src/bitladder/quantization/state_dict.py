@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from bitladder.errors import UserError
-from bitladder.quantization.layers import QuantizedLayer
+from bitladder.quantization.layers import BatchNorm, QuantizedLayer
 from bitladder.quantization.prepare import quantized_layers
 
 
@@ -68,9 +68,9 @@ def _switches(quantizer: nn.Module) -> dict[str, bool]:
     }
 
 
-def _batch_norm(model: nn.Module, name: str) -> nn.BatchNorm1d | nn.BatchNorm2d:
+def _batch_norm(model: nn.Module, name: str) -> BatchNorm:
     norm = model.get_submodule(name)
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert isinstance(norm, BatchNorm)
     return norm
 
 

@@ -7,12 +7,12 @@ input *is* that layer's output and nothing else uses that output. This works wit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bitladder.quantization.layers import BatchNorm, QuantConv1d, QuantConv2d, QuantizedLayer
+from bitladder.quantization.layers import BatchNorm, QuantizedLayer
 from bitladder.quantization.trees import tensors
 
 
@@ -86,8 +86,7 @@ def watch(model: nn.Module) -> Iterator[Observed]:
         assert isinstance(norm, BatchNorm)
         norms.append(norm)
         for layer, output in outputs:
-            channels_first = isinstance(layer, (QuantConv1d, QuantConv2d)) or output.dim() == 2
-            if args and output is args[0] and channels_first:
+            if args and output is args[0] and layer.folds(output):
                 pairs.append((layer, output, norm))
 
     def count_returned(_: nn.Module, args: Any, output: Any) -> None:
@@ -98,7 +97,7 @@ def watch(model: nn.Module) -> Iterator[Observed]:
         for module in names:
             if isinstance(module, QuantizedLayer):
                 stack.callback(module.register_forward_hook(keep_output).remove)
-            elif type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            elif type(module) in get_args(BatchNorm):
                 stack.callback(module.register_forward_pre_hook(match_input).remove)
         stack.enter_context(counter)
         yield observed

@@ -1,21 +1,20 @@
-"""The twins: layers that train as they did, and quantize their input and weight on demand.
+"""What every twin is: a layer that trains as it did, and quantizes its input and weight on demand.
 
 A layer becomes its twin by changing its class in place. The module object stays the same, so the
 optimizer, tied weights, hooks and the user's own references to it go on working, and its parameters
 keep their names: a float checkpoint fits a prepared model.
 """
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from bitladder.quantization.attention import Projection
-from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
+from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize, Unquantized
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+Kernel = Literal["int8", "weight-only"]
+"""What runs a layer: an int8 kernel, or a float one on a weight that is stored as int8 codes."""
 
 
 class QuantizedLayer(nn.Module):
@@ -29,16 +28,21 @@ class QuantizedLayer(nn.Module):
 
     __constants__: ClassVar[list[str]]
     float_type: ClassVar[type[nn.Module]]
+    kernel: ClassVar[Kernel] = "int8"
+    kernel_reason: ClassVar[str | None] = None
+    """Why the kernel is not int8; ``None`` if it is."""
+    takes_dynamic_input: ClassVar[bool] = True
+    """Whether there is a kernel for an input whose range comes at run time."""
     weight: Tensor
     bias: Tensor | None
-    input_quantize: FakeQuantize | DynamicQuantize
+    input_quantize: FakeQuantize | DynamicQuantize | Unquantized
     weight_quantize: FakeQuantize
 
     @classmethod
     def adopt(
         cls,
         layer: nn.Module,
-        input_quantize: FakeQuantize | DynamicQuantize,
+        input_quantize: FakeQuantize | DynamicQuantize | Unquantized,
         weight_quantize: FakeQuantize,
     ) -> Self:
         """Turn ``layer`` (exactly of :attr:`float_type`) into its twin, in place."""
@@ -50,6 +54,11 @@ class QuantizedLayer(nn.Module):
         layer.weight_quantize = weight_quantize.to(device).train(layer.training)
         layer.fold(None)
         return layer
+
+    @classmethod
+    def why_float(cls, layer: nn.Module) -> str | None:
+        """The reason why this very layer cannot become the twin, if it cannot."""
+        return None
 
     @property
     def batch_norm(self) -> BatchNorm | None:
@@ -68,26 +77,44 @@ class QuantizedLayer(nn.Module):
         """Fold ``norm``, which follows this layer, into the weight that is quantized."""
         self._batch_norm = [norm]
 
-    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def folds(self, output: Tensor) -> bool:
+        """Whether a BatchNorm that takes ``output`` normalizes what this layer's weight makes."""
+        return False
+
+    def compute(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """What the float layer computes, with another weight and bias."""
         raise NotImplementedError
 
-    def forward(self, input: Tensor) -> Tensor:
-        """The float layer's output; input and weight are rounded when their quantizers say so."""
+    def outputs_first(self, weight: Tensor) -> Tensor:
+        """The weight with the output channels along axis 0: the form that is quantized."""
+        return weight
+
+    def as_held(self, weight: Tensor) -> Tensor:
+        """From the form that is quantized back to that of the parameter."""
+        return weight
+
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The float layer's output; input and weight are rounded when their quantizers say so.
+
+        Further arguments are those of the float layer's own ``forward``.
+        """
         input = self.input_quantize(input)
         if not self.weight_quantize.active:
-            return self.compute(input, self.weight, self.bias)
+            return self.compute(input, self.weight, self.bias, *args, **kwargs)
+        weight = self.outputs_first(self.weight)
         if self.batch_norm is None:
-            return self.compute(input, self.weight_quantize(self.weight), self.bias)
-        factor = fold_factor(self.batch_norm)
-        factor = _over_outputs(factor, self.weight)
-        # Dividing the weight divides the output, for a fraction of the work.
-        weight = self.weight_quantize(self.weight.float() * factor) / factor
-        return self.compute(input, weight.to(self.weight.dtype), self.bias)
+            weight = self.weight_quantize(weight)
+        else:
+            factor = _over_outputs(fold_factor(self.batch_norm), weight)
+            # Dividing the weight divides the output, for a fraction of the work.
+            weight = (self.weight_quantize(weight.float() * factor) / factor).to(weight.dtype)
+        return self.compute(input, self.as_held(weight), self.bias, *args, **kwargs)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias with the BatchNorm folded in, fp32; what the int8 layer holds."""
-        weight = self.weight.detach().float()
+        """Weight, outputs first, and bias with the BatchNorm folded in, fp32."""
+        weight = self.outputs_first(self.weight.detach().float())
         bias = None if self.bias is None else self.bias.detach().float()
         norm = self.batch_norm
         if norm is None:
@@ -118,51 +145,3 @@ def fold_factor(norm: BatchNorm) -> Tensor:
 def _over_outputs(channels: Tensor, weight: Tensor) -> Tensor:
     """Shape ``[out]`` broadcast against a weight ``[out, ...]``."""
     return channels.reshape(-1, *[1] * (weight.dim() - 1))
-
-
-class QuantLinear(QuantizedLayer, nn.Linear):
-    """:class:`torch.nn.Linear`, quantized on demand."""
-
-    float_type = nn.Linear
-
-    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """``input @ weight.T + bias``."""
-        return F.linear(input, weight, bias)
-
-
-class QuantProjection(QuantLinear, Projection):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """The linear that makes an attention's queries, keys or values, quantized on demand."""
-
-    float_type = Projection
-
-
-class QuantOutProjection(QuantLinear, NonDynamicallyQuantizableLinear):
-    """The linear behind an attention, quantized on demand."""
-
-    float_type = NonDynamicallyQuantizableLinear
-
-
-class QuantConv1d(QuantizedLayer, nn.Conv1d):
-    """:class:`torch.nn.Conv1d`, quantized on demand."""
-
-    float_type = nn.Conv1d
-
-    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with this layer's stride, padding, dilation and groups."""
-        return self._conv_forward(input, weight, bias)
-
-
-class QuantConv2d(QuantizedLayer, nn.Conv2d):
-    """:class:`torch.nn.Conv2d`, quantized on demand."""
-
-    float_type = nn.Conv2d
-
-    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with this layer's stride, padding, dilation and groups."""
-        return self._conv_forward(input, weight, bias)
-
-
-TWINS: dict[type[nn.Module], type[QuantizedLayer]] = {
-    twin.float_type: twin
-    for twin in (QuantLinear, QuantProjection, QuantOutProjection, QuantConv1d, QuantConv2d)
-}

@@ -1,0 +1,58 @@
+"""The twins, a file a family; a new layer is a class beside its kin and an entry in ``TWINS``."""
+
+from torch import nn
+
+from bitladder.quantization.layers.base import BatchNorm, QuantizedLayer, fold_factor
+from bitladder.quantization.layers.convolution import (
+    QuantConv1d,
+    QuantConv2d,
+    QuantConv3d,
+    QuantConvolution,
+)
+from bitladder.quantization.layers.embedding import QuantEmbedding, QuantEmbeddingBag, QuantTable
+from bitladder.quantization.layers.linear import (
+    QuantLinear,
+    QuantOutProjection,
+    QuantProjection,
+)
+from bitladder.quantization.layers.transposed import (
+    QuantConvTranspose1d,
+    QuantConvTranspose2d,
+    QuantTransposed,
+)
+
+TWINS: dict[type[nn.Module], type[QuantizedLayer]] = {
+    twin.float_type: twin
+    for twin in (
+        QuantLinear,
+        QuantProjection,
+        QuantOutProjection,
+        QuantConv1d,
+        QuantConv2d,
+        QuantConv3d,
+        QuantConvTranspose1d,
+        QuantConvTranspose2d,
+        QuantEmbedding,
+        QuantEmbeddingBag,
+    )
+}
+
+__all__ = [
+    "TWINS",
+    "BatchNorm",
+    "QuantConv1d",
+    "QuantConv2d",
+    "QuantConv3d",
+    "QuantConvTranspose1d",
+    "QuantConvTranspose2d",
+    "QuantConvolution",
+    "QuantEmbedding",
+    "QuantEmbeddingBag",
+    "QuantLinear",
+    "QuantOutProjection",
+    "QuantProjection",
+    "QuantTable",
+    "QuantTransposed",
+    "QuantizedLayer",
+    "fold_factor",
+]

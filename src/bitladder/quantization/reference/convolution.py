@@ -1,0 +1,117 @@
+"""int8 convolutions, all of them as convolutions of images: that is what there are kernels for."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitladder.quantization.layers import QuantConvolution
+from bitladder.quantization.reference.base import ReferenceLayer
+
+SECOND_CHANNEL = [0, 0, 0, 0, 0, 1]
+"""What gives an image, or the weight of a convolution of images, one more channel, of zeros.
+
+The strides of a one-channel image fit both memory layouts. Inductor and the int8 kernel then
+disagree about the layout of the *output*, and whatever is added to it is added in the wrong
+order. Two channels leave no doubt, and int8 kernels compute four at a time anyway.
+"""
+
+
+class ReferenceConvolution(ReferenceLayer):
+    """A convolution over time or images.
+
+    Over time it is one of images of height one: Inductor's int8 convolution has the wrong idea of
+    how long a one-dimensional output is. Padding with anything but zeros is done before it.
+    """
+
+    in_channels: int
+    kernel_size: tuple[int, ...]
+    padding_mode: str
+
+    def __init__(self, layer: QuantConvolution) -> None:
+        super().__init__(layer)
+        self.border: list[int] = []
+        stride, padding, dilation = layer.stride, layer.padding, layer.dilation
+        if layer.padding_mode != "zeros":
+            self.border = list(layer._reversed_padding_repeated_twice)
+            padding = (0,) * len(layer.kernel_size)
+        if self.over_time:
+            stride, dilation = (1, *stride), (1, *dilation)
+            padding = padding if isinstance(padding, str) else (0, *padding)
+        self.options: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": layer.groups,
+        }
+
+    @property
+    def over_time(self) -> bool:
+        """Whether it has one dimension, not two."""
+        return len(self.kernel_size) == 1
+
+    def arrange(self, weight: Tensor) -> Tensor:
+        """``[out, in / groups, *kernel]`` to ``[out, in / groups, height, width]``."""
+        weight = weight.unsqueeze(-2) if self.over_time else weight
+        return F.pad(weight, SECOND_CHANNEL) if self.in_channels == 1 else weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[N, in, *size]`` to ``[N, out, *size]``, with or without ``N``, fp32."""
+        if self.border:
+            input = F.pad(input, self.border, mode=self.padding_mode)
+        image = input.unsqueeze(-2) if self.over_time else input
+        if self.in_channels == 1:
+            image = F.pad(image, SECOND_CHANNEL)
+        output = F.conv2d(self.rounded(image), self.dequantized(), self.bias, **self.options)
+        return output.squeeze(-2) if self.over_time else output
+
+
+class ReferenceConv3d(ReferenceLayer):
+    """A convolution of volumes, as one of images: there is no int8 kernel for volumes.
+
+    The image that gives one slice of the output has as channels those of all the input's slices
+    under the kernel, so the products are the same and none is added.
+    """
+
+    in_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def __init__(self, layer: QuantConvolution) -> None:
+        super().__init__(layer)
+        self.border = list(layer._reversed_padding_repeated_twice)
+        self.border_mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        self.options: dict[str, Any] = {
+            "stride": layer.stride[1:],
+            "dilation": layer.dilation[1:],
+            "groups": layer.groups,
+        }
+
+    @property
+    def one_channel(self) -> bool:
+        """Whether the images have one channel."""
+        return self.in_channels * self.kernel_size[0] == 1
+
+    def arrange(self, weight: Tensor) -> Tensor:
+        """``[out, in / groups, depth, ...]`` to ``[out, in / groups * depth, ...]``."""
+        weight = weight.flatten(1, 2)
+        return F.pad(weight, SECOND_CHANNEL) if self.one_channel else weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[N, in, depth, height, width]`` to ``[N, out, ...]``, with or without ``N``, fp32."""
+        batch = input if input.dim() == 5 else input.unsqueeze(0)
+        batch = F.pad(batch, self.border, mode=self.border_mode)
+        taps, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
+        slices = (batch.shape[2] - dilation * (taps - 1) - 1) // stride + 1
+        under = [
+            batch[:, :, start : start + (slices - 1) * stride + 1 : stride]
+            for start in range(0, taps * dilation, dilation)
+        ]
+        images = torch.stack(under, dim=2).permute(0, 3, 1, 2, 4, 5).flatten(2, 3).flatten(0, 1)
+        if self.one_channel:
+            images = F.pad(images, SECOND_CHANNEL)
+        output = F.conv2d(self.rounded(images), self.dequantized(), self.bias, **self.options)
+        output = output.unflatten(0, (-1, slices)).transpose(1, 2)
+        return output if input.dim() == 5 else output.squeeze(0)
