@@ -95,21 +95,21 @@ def test_every_layer_with_parameters_has_a_plan_with_its_reason() -> None:
             "scaled": Scaled(4, 4),
             "relu": nn.ReLU(),
             "skipped": nn.Linear(4, 4),
-            "transposed": nn.ConvTranspose2d(4, 4, 2),
-            "lstm": nn.LSTM(4, 4),
+            "transposed": nn.ConvTranspose3d(4, 4, 2),
+            "rnn": nn.RNN(4, 4),
         }
     )
     plans = prepare(model, PTQ, skip=["skip*"])
     assert [(plan.name, plan.type, plan.quantized, plan.reason) for plan in plans] == [
         ("conv", "Conv2d", True, None),
-        ("circular", "Conv2d", False, "no int8 kernel pads with padding_mode='circular'"),
+        ("circular", "Conv2d", True, None),
         ("norm", "LayerNorm", False, "LayerNorm has no quantized twin"),
         ("scaled", "Scaled", False, "Scaled is a subclass of Linear"),
         ("skipped", "Linear", False, "named in skip"),
-        ("transposed", "ConvTranspose2d", False, "ConvTranspose2d has no quantized twin"),
-        ("lstm", "LSTM", False, "LSTM has no quantized twin"),
+        ("transposed", "ConvTranspose3d", False, "ConvTranspose3d has no quantized twin"),
+        ("rnn", "RNN", False, "RNN has no quantized twin"),
     ]
-    assert list(quantized_layers(model)) == ["conv"]
+    assert list(quantized_layers(model)) == ["conv", "circular"]
     assert type(model["scaled"]) is Scaled
 
 

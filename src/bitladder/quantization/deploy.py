@@ -102,6 +102,9 @@ def deploy(
     kernels = compile_package(reference, calls, path)
     try:
         kernels.require(name for name, layer in layers.items() if layer.kernel == "int8")
+        kernels.require_codes(
+            {name: layer.matrices for name, layer in layers.items() if layer.kernel != "int8"}
+        )
         adding = kernels.in_place(layers)
         run = _checked(path, reference, model, calls, min_sqnr_db, adding)
     except RunError:
@@ -176,7 +179,7 @@ def _record(
         record["reason"] = f"folded into {folded[plan.name]}"
     if plan.quantized:
         layer = layers[plan.name]
-        record |= {"kernel": layer.kernel, "kernel_reason": layer.kernel_reason}
+        record |= {"kernel": layer.kernel, "kernel_reason": layer.why_weight_only}
         record |= {"sqnr_db": sqnr[plan.name]}
         record["multiply_adds"] = counted.by_layer[plan.name]
         record |= scheme_of(layer)

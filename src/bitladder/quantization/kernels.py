@@ -1,7 +1,7 @@
 """Which layers Inductor really gave int8 kernels, and what these write to."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -23,12 +23,16 @@ class Int8Kernels:
 
     scales: set[str] = field(default_factory=set)
     """The graph's names of the weight scales that int8 kernels take."""
+    codes: set[str] = field(default_factory=set)
+    """The graph's names of the int8 constants that are left to be dequantized when it runs."""
     adding: set[str] = field(default_factory=set)
     """The graph's names of what int8 kernels fused with an addition take."""
 
     def collect(self, graph: torch.fx.Graph) -> None:
         """Inductor's hook: called with the graph after int8 kernels were chosen."""
         for node in graph.nodes:
+            if node.op == "get_attr" and getattr(node.meta.get("val"), "dtype", None) == torch.int8:
+                self.codes.add(node.name)
             if node.op == "call_function" and str(node.target).startswith(_KERNELS):
                 self.scales |= {arg.name for arg in node.args if isinstance(arg, torch.fx.Node)}
 
@@ -52,11 +56,13 @@ class Int8Kernels:
 
     def in_place(self, layers: Iterable[str]) -> list[str]:
         """The layers, by name in the model, whose kernel also adds and may do so in place."""
-        return [name for name in layers if _scale_name(name) in _plain(self.adding)]
+        adding = _plain(self.adding)
+        return [name for name in layers if _graph_name(name, "weight_scale") in adding]
 
     def missing(self, layers: Iterable[str]) -> list[str]:
         """The layers, by name in the model, that have no int8 kernel."""
-        return [name for name in layers if _scale_name(name) not in _plain(self.scales)]
+        scales = _plain(self.scales)
+        return [name for name in layers if _graph_name(name, "weight_scale") not in scales]
 
     def require(self, layers: Iterable[str]) -> None:
         """Refuse a model that came out in float.
@@ -71,16 +77,39 @@ class Int8Kernels:
                 " them in float; leave them out with quantization.skip"
             )
 
+    def require_codes(self, layers: Mapping[str, Iterable[str]]) -> None:
+        """Refuse a package that holds float weights where it should hold their codes.
+
+        The compiler computes ahead what depends on constants alone, dequantized weights too.
+
+        Args:
+            layers: The names of the weights of each layer that is stored as codes.
+
+        Raises:
+            RunError: If a layer's codes are gone; names the layers.
+        """
+        codes = _plain(self.codes)
+        unpacked = [
+            layer
+            for layer, weights in layers.items()
+            if any(_graph_name(layer, weight) not in codes for weight in weights)
+        ]
+        if unpacked:
+            raise RunError(
+                f"Inductor kept no int8 codes of {', '.join(unpacked)}: the artifact would hold"
+                " their weights in float; leave them out with quantization.skip"
+            )
+
 
 def _plain(names: set[str]) -> set[str]:
     """Names without the underscore that ``torch.fx`` puts before a digit."""
     return {name.lstrip("_") for name in names}
 
 
-def _scale_name(layer: str) -> str:
-    """The graph's name of a layer's weight scale, as ``torch.fx`` spells it.
+def _graph_name(layer: str, buffer: str) -> str:
+    """The graph's name of a layer's buffer, as ``torch.fx`` spells it.
 
     In snake case, and without the underscore that it puts before a digit.
     """
-    snake = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", f"{layer}.weight_scale").lower()
+    snake = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", f"{layer}.{buffer}").lower()
     return re.sub(r"\W+", "_", snake).lstrip("_")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bitladder.quantization.compile import compile_package, load_package
 from bitladder.quantization.reference import ReferenceLayer
+from bitladder.quantization.trees import tensors
 from bitladder.quantization.verify import tensor_sqnr
 from bitladder.quantization.watch import Call
 
@@ -26,9 +27,10 @@ class _WithOutputs(nn.Module):
         outputs: list[Tensor] = []
         self.seen = []
 
-        def keep(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
-            self.seen.append(name)
-            outputs.append(output.clone())
+        def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+            for x in tensors(output):
+                self.seen.append(name)
+                outputs.append(x.clone())
 
         handles = [
             module.register_forward_hook(partial(keep, name))

@@ -122,8 +122,8 @@ def _same(x: Tensor, y: Tensor) -> bool:
 def _outputs(model: nn.Module, names: list[str], call: Call) -> dict[str, list[Tensor]]:
     outputs: dict[str, list[Tensor]] = {name: [] for name in names}
 
-    def keep(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
-        outputs[name].append(output.detach())
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        outputs[name] += [x.detach() for x in tensors(output)]
 
     handles = [
         model.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names

@@ -76,11 +76,12 @@ def watch(model: nn.Module) -> Iterator[Observed]:
     norms: list[BatchNorm] = []
     pairs: list[tuple[QuantizedLayer, Tensor, BatchNorm]] = []
 
-    def keep_output(layer: nn.Module, args: Any, output: Tensor) -> None:
+    def keep_output(layer: nn.Module, args: Any, output: Any) -> None:
         assert isinstance(layer, QuantizedLayer)
         observed.executed.add(names[layer])
-        outputs.append((layer, output))  # keeping it alive keeps its id from being used again
-        counter.uses[id(output)] = 0
+        if isinstance(output, Tensor):  # a recurrent layer gives several
+            outputs.append((layer, output))  # keeping it alive keeps its id from being used again
+            counter.uses[id(output)] = 0
 
     def match_input(norm: nn.Module, args: tuple[Any, ...]) -> None:
         assert isinstance(norm, BatchNorm)

@@ -15,6 +15,7 @@ from bitladder.quantization.layers.linear import (
     QuantOutProjection,
     QuantProjection,
 )
+from bitladder.quantization.layers.recurrent import QuantGRU, QuantLSTM, QuantRecurrent
 from bitladder.quantization.layers.transposed import (
     QuantConvTranspose1d,
     QuantConvTranspose2d,
@@ -34,6 +35,8 @@ TWINS: dict[type[nn.Module], type[QuantizedLayer]] = {
         QuantConvTranspose2d,
         QuantEmbedding,
         QuantEmbeddingBag,
+        QuantLSTM,
+        QuantGRU,
     )
 }
 
@@ -48,9 +51,12 @@ __all__ = [
     "QuantConvolution",
     "QuantEmbedding",
     "QuantEmbeddingBag",
+    "QuantGRU",
+    "QuantLSTM",
     "QuantLinear",
     "QuantOutProjection",
     "QuantProjection",
+    "QuantRecurrent",
     "QuantTable",
     "QuantTransposed",
     "QuantizedLayer",

@@ -28,9 +28,8 @@ class QuantizedLayer(nn.Module):
 
     __constants__: ClassVar[list[str]]
     float_type: ClassVar[type[nn.Module]]
-    kernel: ClassVar[Kernel] = "int8"
-    kernel_reason: ClassVar[str | None] = None
-    """Why the kernel is not int8; ``None`` if it is."""
+    why_weight_only: str | None = None
+    """Why only the weight is int8, and the kernel float; ``None`` if there is an int8 kernel."""
     takes_dynamic_input: ClassVar[bool] = True
     """Whether there is a kernel for an input whose range comes at run time."""
     weight: Tensor
@@ -49,6 +48,8 @@ class QuantizedLayer(nn.Module):
         assert type(layer) is cls.float_type
         layer.__class__ = cls
         assert isinstance(layer, cls)
+        if layer.why_weight_only:
+            input_quantize = Unquantized()
         device = layer.weight.device
         layer.input_quantize = input_quantize.to(device).train(layer.training)
         layer.weight_quantize = weight_quantize.to(device).train(layer.training)
@@ -59,6 +60,11 @@ class QuantizedLayer(nn.Module):
     def why_float(cls, layer: nn.Module) -> str | None:
         """The reason why this very layer cannot become the twin, if it cannot."""
         return None
+
+    @property
+    def kernel(self) -> Kernel:
+        """What runs the layer once it is converted."""
+        return "weight-only" if self.why_weight_only else "int8"
 
     @property
     def batch_norm(self) -> BatchNorm | None:
@@ -72,6 +78,11 @@ class QuantizedLayer(nn.Module):
     def computes_float(self) -> bool:
         """Whether the layer computes now what it did before it became a twin."""
         return not (self.input_quantize.active or self.weight_quantize.active)
+
+    @property
+    def matrices(self) -> dict[str, Tensor]:
+        """The parameters that are quantized, by their name in this layer."""
+        return {"weight": self.weight}
 
     def fold(self, norm: BatchNorm | None) -> None:
         """Fold ``norm``, which follows this layer, into the weight that is quantized."""

@@ -5,26 +5,16 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize, Unquantized
 from bitladder.quantization.layers.base import QuantizedLayer
 
 
 class QuantTable(QuantizedLayer):
     """What embeddings share: a weight whose rows are looked up."""
 
-    kernel = "weight-only"
-    kernel_reason = "rows are looked up, nothing is multiplied: codes and a scale a row are stored"
+    why_weight_only = (
+        "rows are looked up, nothing is multiplied: codes and a scale a row are stored"
+    )
     bias: ClassVar[None] = None  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    @classmethod
-    def adopt(
-        cls,
-        layer: nn.Module,
-        input_quantize: FakeQuantize | DynamicQuantize | Unquantized,
-        weight_quantize: FakeQuantize,
-    ) -> "QuantTable":
-        """Turn ``layer`` into its twin; indices are not rounded, whatever the recipe says."""
-        return super().adopt(layer, Unquantized(), weight_quantize)
 
     @classmethod
     def why_float(cls, layer: nn.Module) -> str | None:

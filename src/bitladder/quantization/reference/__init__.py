@@ -7,12 +7,18 @@ from bitladder.quantization.layers import (
     QuantEmbeddingBag,
     QuantizedLayer,
     QuantLinear,
+    QuantRecurrent,
     QuantTransposed,
 )
 from bitladder.quantization.reference.base import ReferenceLayer
-from bitladder.quantization.reference.convolution import ReferenceConv3d, ReferenceConvolution
+from bitladder.quantization.reference.convolution import (
+    ReferenceConv3d,
+    ReferenceConvolution,
+    ReferenceWeightOnlyConv3d,
+)
 from bitladder.quantization.reference.embedding import ReferenceEmbedding, ReferenceEmbeddingBag
 from bitladder.quantization.reference.linear import ReferenceLinear
+from bitladder.quantization.reference.recurrent import ReferenceRecurrent
 from bitladder.quantization.reference.transposed import ReferenceTransposed
 
 REFERENCES: dict[type[QuantizedLayer], type[ReferenceLayer]] = {
@@ -22,11 +28,14 @@ REFERENCES: dict[type[QuantizedLayer], type[ReferenceLayer]] = {
     QuantTransposed: ReferenceTransposed,
     QuantEmbedding: ReferenceEmbedding,
     QuantEmbeddingBag: ReferenceEmbeddingBag,
+    QuantRecurrent: ReferenceRecurrent,
 }
 
 
 def reference_of(layer: QuantizedLayer) -> ReferenceLayer:
     """The reference layer of a twin whose ranges are known."""
+    if isinstance(layer, QuantConv3d) and layer.why_weight_only:
+        return ReferenceWeightOnlyConv3d(layer)
     return next(made for twin, made in REFERENCES.items() if isinstance(layer, twin))(layer)
 
 

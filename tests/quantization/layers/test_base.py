@@ -17,7 +17,7 @@ from bitladder.quantization import (
     set_observing,
     set_quantizing,
 )
-from bitladder.quantization.layers import QuantizedLayer
+from bitladder.quantization.layers import BatchNorm, QuantizedLayer
 
 QAT = Recipe(method="qat")
 PAIRS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -35,6 +35,21 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (8, 4, 7, 7),
     ),
     "conv1d": (lambda: nn.Sequential(nn.Conv1d(3, 6, 3), nn.BatchNorm1d(6)), (8, 3, 9)),
+    "conv3d": (lambda: nn.Sequential(nn.Conv3d(3, 6, 2), nn.BatchNorm3d(6)), (8, 3, 4, 4, 4)),
+    "transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2, 1, groups=2), nn.BatchNorm2d(6)),
+        (8, 4, 4, 4),
+    ),
+    "transposed1d": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(3, 6, 4, 2, bias=False), nn.BatchNorm1d(6)),
+        (8, 3, 5),
+    ),
+    "reflecting": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(6)
+        ),
+        (8, 3, 5, 5),
+    ),
     "linear": (lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6)), (16, 5)),
     "plain_norm": (
         lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, affine=False)),
@@ -49,7 +64,7 @@ def folded_pair(name: str, gains: list[float] | None = None) -> tuple[nn.Module,
     torch.manual_seed(0)
     model, x = build(), torch.randn(*shape)
     norm = model.get_submodule("1")
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert isinstance(norm, BatchNorm)
     for _ in range(3):
         model(torch.randn(*shape) * 2 + 1)
     if norm.affine:
@@ -150,7 +165,7 @@ def test_folding_gives_the_composition_of_layer_and_norm() -> None:
         layer = quantized_layers(model)["0"]
         weight, bias = layer.folded()
         torch.testing.assert_close(
-            layer.compute(x, weight, bias), model.eval()(x), rtol=1e-4, atol=1e-4
+            layer.compute(x, layer.as_held(weight), bias), model.eval()(x), rtol=1e-4, atol=1e-4
         )
 
 
