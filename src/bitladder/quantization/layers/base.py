@@ -28,7 +28,7 @@ class QuantizedLayer(nn.Module):
 
     __constants__: ClassVar[list[str]]
     float_type: ClassVar[type[nn.Module]]
-    why_weight_only: str | None = None
+    why_weight_only: ClassVar[str | None] = None
     """Why only the weight is int8, and the kernel float; ``None`` if there is an int8 kernel."""
     takes_dynamic_input: ClassVar[bool] = True
     """Whether there is a kernel for an input whose range comes at run time."""
@@ -48,7 +48,7 @@ class QuantizedLayer(nn.Module):
         assert type(layer) is cls.float_type
         layer.__class__ = cls
         assert isinstance(layer, cls)
-        if layer.why_weight_only:
+        if cls.why_weight_only:
             input_quantize = Unquantized()
         device = layer.weight.device
         layer.input_quantize = input_quantize.to(device).train(layer.training)

@@ -11,11 +11,7 @@ from bitladder.quantization.layers import (
     QuantTransposed,
 )
 from bitladder.quantization.reference.base import ReferenceLayer
-from bitladder.quantization.reference.convolution import (
-    ReferenceConv3d,
-    ReferenceConvolution,
-    ReferenceWeightOnlyConv3d,
-)
+from bitladder.quantization.reference.convolution import ReferenceConv3d, ReferenceConvolution
 from bitladder.quantization.reference.embedding import ReferenceEmbedding, ReferenceEmbeddingBag
 from bitladder.quantization.reference.linear import ReferenceLinear
 from bitladder.quantization.reference.recurrent import ReferenceRecurrent
@@ -34,8 +30,6 @@ REFERENCES: dict[type[QuantizedLayer], type[ReferenceLayer]] = {
 
 def reference_of(layer: QuantizedLayer) -> ReferenceLayer:
     """The reference layer of a twin whose ranges are known."""
-    if isinstance(layer, QuantConv3d) and layer.why_weight_only:
-        return ReferenceWeightOnlyConv3d(layer)
     return next(made for twin, made in REFERENCES.items() if isinstance(layer, twin))(layer)
 
 

@@ -115,24 +115,3 @@ class ReferenceConv3d(ReferenceLayer):
         output = F.conv2d(self.rounded(images), self.dequantized(), self.bias, **self.options)
         output = output.unflatten(0, (-1, slices)).transpose(1, 2)
         return output if input.dim() == 5 else output.squeeze(0)
-
-
-class ReferenceWeightOnlyConv3d(ReferenceLayer):
-    """A float convolution of volumes whose weight is stored as codes."""
-
-    def __init__(self, layer: QuantConvolution) -> None:
-        super().__init__(layer)
-        self.border = list(layer._reversed_padding_repeated_twice)
-        self.border_mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        self.options: dict[str, Any] = {
-            "stride": layer.stride,
-            "dilation": layer.dilation,
-            "groups": layer.groups,
-        }
-
-    def forward(self, input: Tensor) -> Tensor:
-        """``[N, in, depth, height, width]`` to ``[N, out, ...]``, with or without ``N``, fp32."""
-        batch = input if input.dim() == 5 else input.unsqueeze(0)
-        batch = F.pad(batch, self.border, mode=self.border_mode)
-        output = F.conv3d(batch, self.dequantized(), self.bias, **self.options)
-        return output if input.dim() == 5 else output.squeeze(0)

@@ -1,5 +1,7 @@
 """Embeddings whose rows are stored as int8 codes, and dequantized after they were looked up."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,17 +40,22 @@ class ReferenceEmbeddingBag(ReferenceEmbedding):
     ) -> Tensor:
         """Bags as :class:`torch.nn.EmbeddingBag` takes them to ``[bags, embedding_dim]``, fp32."""
         # Only what is looked up is dequantized, so the table that the bags are made of has one row
-        # an index, in their order; row 0 stands for the index that does not count.
-        rows = F.pad(self.rows(input.flatten()), (0, 0, 1, 0))
-        order = torch.arange(1, input.numel() + 1, device=input.device).view(input.shape)
-        if self.padding_idx is not None:
-            order = order.masked_fill(input == self.padding_idx, 0)
-        return F.embedding_bag(
-            order,
-            rows,
-            offsets,
-            mode=self.mode,
-            per_sample_weights=per_sample_weights,
+        # an index, in their order.
+        rows = self.rows(input.flatten())
+        bags = partial(
+            F.embedding_bag,
+            torch.arange(input.numel(), device=input.device).view(input.shape),
+            offsets=offsets,
             include_last_offset=self.include_last_offset,
-            padding_idx=None if self.padding_idx is None else 0,
         )
+        if self.padding_idx is None:
+            return bags(rows, mode=self.mode, per_sample_weights=per_sample_weights)
+        # torch.export takes no padding_idx with a table whose size it does not know.
+        counts = (input.flatten() != self.padding_idx).unsqueeze(-1)
+        if self.mode == "max":
+            most = bags(rows.masked_fill(~counts, -torch.inf), mode="max")
+            return most.masked_fill(most == -torch.inf, 0.0)
+        total = bags(rows * counts, mode="sum", per_sample_weights=per_sample_weights)
+        if self.mode == "sum":
+            return total
+        return total / bags(counts.float(), mode="sum").clamp(min=1.0)

@@ -1,0 +1,119 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bitladder.quantization import Call, Deployment, Recipe, calibrate, convert, prepare
+from bitladder.quantization.verify import output_sqnr
+
+PADDING_MODES = st.sampled_from(["zeros", "reflect", "replicate", "circular"])
+
+
+def require_equal(model: nn.Module, x: torch.Tensor) -> None:
+    """The converted layer gives, at every position, what the rounded one does."""
+    prepare(model.eval(), Recipe(method="ptq"))
+    calibrate(model, [x])
+    y, expected = convert(model)(x), model(x)
+    assert y.shape == expected.shape
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    stride=st.tuples(*[st.integers(1, 3)] * 3),
+    padding=st.tuples(*[st.integers(0, 2)] * 3),
+    dilation=st.tuples(*[st.integers(1, 2)] * 3),
+    kernel=st.tuples(*[st.integers(1, 3)] * 3),
+    groups=st.sampled_from([1, 2]),
+    mode=PADDING_MODES,
+    batched=st.booleans(),
+)
+def test_any_convolution_of_volumes(
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    kernel: tuple[int, ...],
+    groups: int,
+    mode: str,
+    batched: bool,
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv3d(4, 4, kernel, stride, padding, dilation, groups, padding_mode=mode)  # pyright: ignore[reportArgumentType]
+    require_equal(layer, torch.randn(*([2] if batched else []), 4, 5, 6, 7))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rank=st.integers(1, 2),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 3),
+    groups=st.sampled_from([1, 2, 4]),
+    mode=PADDING_MODES,
+)
+def test_any_padding_of_signals_and_images(
+    rank: int, stride: int, padding: int, groups: int, mode: str
+) -> None:
+    torch.manual_seed(0)
+    kind = (nn.Conv1d, nn.Conv2d)[rank - 1]
+    layer = kind(4, 8, 3, stride, padding, groups=groups, padding_mode=mode)
+    require_equal(layer, torch.randn(2, 4, *[7, 6][:rank]))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_volumes_of_one_channel(kernel: int) -> None:
+    torch.manual_seed(0)
+    require_equal(nn.Conv3d(1, 4, kernel, padding="same"), torch.randn(2, 1, 5, 5, 5) + 1)
+
+
+class Video(nn.Module):
+    """Convolutions of volumes, a depthwise one and padding by reflection among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv3d(1, 8, 3, padding=1, bias=False),
+            nn.BatchNorm3d(8),
+            nn.ReLU(),
+            nn.Conv3d(8, 8, 3, padding=1, groups=8),
+            nn.Conv3d(8, 16, (3, 3, 3), stride=2, padding=(1, 0, 1), groups=2),
+        )
+        self.image = nn.Conv2d(16, 8, 3, padding=1, padding_mode="reflect")
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.image(self.features(x).mean(2))).mean((2, 3)))
+
+
+def test_volumes_run_in_int8(deploy_model: Callable[..., Deployment]) -> None:
+    torch.manual_seed(0)
+    model, x = Video().eval(), torch.randn(4, 1, 6, 9, 9)
+    deployment = deploy_model(model, Call((x,), {}))
+    kernels = {record["name"]: record.get("kernel") for record in deployment.layers}
+    assert kernels == {
+        "features.0": "int8",
+        "features.1": None,
+        "features.3": None,
+        "features.4": "int8",
+        "image": "int8",
+        "head": "int8",
+    }
+    other = torch.randn(7, 1, 6, 9, 9)
+    assert output_sqnr(model, deployment.run, [Call((other,), {})]) > 35.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "groups"), [(1, 1), (1, 2), (1, 8), (2, 1), (2, 2), (2, 8), (3, 1), (3, 2), (3, 4)]
+)
+def test_grouped_convolutions_of_every_rank_deploy(
+    rank: int, groups: int, deploy_model: Callable[..., Deployment]
+) -> None:
+    torch.manual_seed(0)
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    model = nn.Sequential(kind(8, 8, 3, padding=1, groups=groups), nn.ReLU())
+    deployment = deploy_model(model, Call((torch.randn(4, 8, *[7] * rank),), {}))
+    assert deployment.output_sqnr_db > 40.0
+    assert deployment.layers[0]["kernel"] == "int8"
