@@ -39,6 +39,15 @@ def test_only_int8_kernels_count() -> None:
     assert kernels.missing([""]) == [""]
 
 
+def test_weights_whose_codes_were_unpacked_are_named() -> None:
+    kernels = Int8Kernels(codes={"table_weight", "rnn_weight_ih_l0", "_0_weight"})
+    kernels.require_codes({"table": ["weight"], "0": ["weight"], "rnn": ["weight_ih_l0"]})
+    with pytest.raises(RunError, match=r"no int8 codes of rnn, head: the artifact would hold"):
+        kernels.require_codes(
+            {"table": ["weight"], "rnn": ["weight_ih_l0", "weight_hh_l0"], "head": ["weight"]}
+        )
+
+
 def test_a_float_model_has_no_int8_kernels(float_package: Any) -> None:
     layers = ["features.0", "head"]
     assert float_package.kernels.missing(layers) == layers

@@ -11,7 +11,15 @@ from bitladder.quantization import (
     Recipe,
 )
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
-from bitladder.quantization.layers import QuantConv1d, QuantConv2d, QuantLinear
+from bitladder.quantization.layers import (
+    QuantConv1d,
+    QuantConv2d,
+    QuantConv3d,
+    QuantConvTranspose2d,
+    QuantEmbedding,
+    QuantLinear,
+    QuantLSTM,
+)
 from bitladder.quantization.recipe import Method
 
 
@@ -42,9 +50,8 @@ def test_every_quantizer_is_fresh() -> None:
 
 
 def test_only_dynamic_leaves_a_kind_of_layer_in_float() -> None:
-    for twin in (QuantLinear, QuantConv1d, QuantConv2d):
+    convolutions = (QuantConv1d, QuantConv2d, QuantConv3d, QuantConvTranspose2d)
+    for twin in (QuantLinear, QuantEmbedding, QuantLSTM, *convolutions):
         assert Recipe(method="ptq").why_not(twin) is None
         assert Recipe(method="qat").why_not(twin) is None
-    assert Recipe(method="dynamic").why_not(QuantLinear) is None
-    assert Recipe(method="dynamic").why_not(QuantConv1d)
-    assert Recipe(method="dynamic").why_not(QuantConv2d)
+        assert bool(Recipe(method="dynamic").why_not(twin)) == (twin in convolutions)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 from bitladder.quantization import Call, Deployment, Recipe, calibrate, convert, prepare
 from bitladder.quantization.verify import output_sqnr
 
-PADDING_MODES = st.sampled_from(["zeros", "reflect", "replicate", "circular"])
+PADDING_MODES: st.SearchStrategy[Any] = st.sampled_from(
+    ["zeros", "reflect", "replicate", "circular"]
+)
 
 
 def require_equal(model: nn.Module, x: torch.Tensor) -> None:
@@ -37,7 +40,7 @@ def test_any_convolution_of_volumes(
     dilation: tuple[int, ...],
     kernel: tuple[int, ...],
     groups: int,
-    mode: str,
+    mode: Any,
     batched: bool,
 ) -> None:
     torch.manual_seed(0)
@@ -54,7 +57,7 @@ def test_any_convolution_of_volumes(
     mode=PADDING_MODES,
 )
 def test_any_padding_of_signals_and_images(
-    rank: int, stride: int, padding: int, groups: int, mode: str
+    rank: int, stride: int, padding: int, groups: int, mode: Any
 ) -> None:
     torch.manual_seed(0)
     kind = (nn.Conv1d, nn.Conv2d)[rank - 1]
@@ -87,7 +90,16 @@ class Video(nn.Module):
         return self.head(torch.relu(self.image(self.features(x).mean(2))).mean((2, 3)))
 
 
-def test_volumes_run_in_int8(deploy_model: Callable[..., Deployment]) -> None:
+def test_a_convolution_of_volumes_runs_in_int8(deploy_model: Callable[..., Deployment]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(4, 8, 3, padding=1))
+    deployment = deploy_model(model, Call((torch.randn(4, 4, 3, 5, 5),), {}))
+    assert deployment.layers[0]["kernel"] == "int8"
+    assert deployment.output_sqnr_db > 40.0
+
+
+@pytest.mark.slow
+def test_a_network_of_volumes_runs_in_int8(deploy_model: Callable[..., Deployment]) -> None:
     torch.manual_seed(0)
     model, x = Video().eval(), torch.randn(4, 1, 6, 9, 9)
     deployment = deploy_model(model, Call((x,), {}))

@@ -71,12 +71,13 @@ def test_tables_are_stored_as_codes(deploy_model: Callable[..., Deployment], tmp
     assert deployment.path.stat().st_size < codes + 250_000
 
 
+@pytest.mark.slow
 def test_a_table_that_the_compiler_unpacked_is_refused(
     deploy_model: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Int8Kernels, "collect", lambda self, graph: None)
     model, x = nn.Embedding(30, 8), torch.randint(0, 30, (4, 6))
-    with pytest.raises(RunError, match=r"Inductor kept no int8 codes of .*: the artifact would"):
+    with pytest.raises(RunError, match="Inductor kept no int8 codes of 0: the artifact would"):
         deploy_model(nn.Sequential(model), Call((x,), {}))
 
 

@@ -96,6 +96,15 @@ class Decoder(nn.Module):
         return self.up3(torch.relu(self.up2(torch.relu(self.norm(self.up1(x))))).mean(2))
 
 
+def test_a_transposed_convolution_runs_in_int8(deploy_model: Callable[..., Deployment]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ConvTranspose2d(4, 8, 4, 2, 1))
+    deployment = deploy_model(model, Call((torch.randn(4, 4, 5, 5),), {}))
+    assert deployment.layers[0]["kernel"] == "int8"
+    assert deployment.output_sqnr_db > 40.0
+
+
+@pytest.mark.slow
 def test_a_decoder_runs_in_int8(deploy_model: Callable[..., Deployment]) -> None:
     torch.manual_seed(0)
     model, x = Decoder().eval(), torch.randn(4, 8, 5, 5)
