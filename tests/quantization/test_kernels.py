@@ -40,7 +40,7 @@ def test_only_int8_kernels_count() -> None:
 
 
 def test_weights_whose_codes_were_unpacked_are_named() -> None:
-    kernels = Int8Kernels(codes={"table_weight", "rnn_weight_ih_l0", "_0_weight"})
+    kernels = Int8Kernels(codes={"table_weight_codes", "rnn_weight_ih_l0_codes", "_0_weight_codes"})
     kernels.require_codes({"table": ["weight"], "0": ["weight"], "rnn": ["weight_ih_l0"]})
     with pytest.raises(RunError, match=r"no int8 codes of rnn, head: the artifact would hold"):
         kernels.require_codes(

@@ -90,6 +90,7 @@ def deploy(
     """
     reference = convert(model)
     layers = quantized_layers(model)
+    int8 = {name: layer.kernel == "int8" for name, layer in layers.items()}
     points = _output_names(model)
     sqnr = layer_sqnr(model, reference, points.values(), calls)
     by_layer = {name: sqnr[point] for name, point in points.items()}
@@ -101,10 +102,8 @@ def deploy(
             )
     kernels = compile_package(reference, calls, path)
     try:
-        kernels.require(name for name, layer in layers.items() if layer.kernel == "int8")
-        kernels.require_codes(
-            {name: layer.matrices for name, layer in layers.items() if layer.kernel != "int8"}
-        )
+        kernels.require(name for name in layers if int8[name])
+        kernels.require_codes({name: x.matrices for name, x in layers.items() if not int8[name]})
         adding = kernels.in_place(layers)
         run = _checked(path, reference, model, calls, min_sqnr_db, adding)
     except RunError:
@@ -112,7 +111,7 @@ def deploy(
         raise
     counted = multiply_adds(model, calls[0])
     records = [_record(plan, by_layer, model, counted) for plan in plans]
-    return Deployment(path, run, output_sqnr(model, run, calls), counted.share(), records)
+    return Deployment(path, run, output_sqnr(model, run, calls), counted.share(int8), records)
 
 
 def load_like(model: nn.Module, call: Call, path: Path) -> Callable[..., Any]:

@@ -92,7 +92,7 @@ class Int8Kernels:
         unpacked = [
             layer
             for layer, weights in layers.items()
-            if any(_graph_name(layer, weight) not in codes for weight in weights)
+            if any(_graph_name(layer, f"{weight}_codes") not in codes for weight in weights)
         ]
         if unpacked:
             raise RunError(

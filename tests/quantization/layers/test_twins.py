@@ -210,7 +210,7 @@ def test_a_table_tied_to_a_linear_stays_tied_and_is_rounded_alike() -> None:
     model(x)  # the ranges follow the step
     reference = convert(model.eval())
     table, head = reference.get_submodule("table"), reference.get_submodule("head")
-    assert torch.equal(table.get_buffer("weight"), head.get_buffer("weight"))
+    assert torch.equal(table.get_buffer("weight_codes"), head.get_buffer("weight_codes"))
     assert output_sqnr(model, reference, [Call((x,), {})]) > 60.0
 
 

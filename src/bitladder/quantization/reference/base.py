@@ -21,7 +21,7 @@ class ReferenceLayer(nn.Module):
     pattern becomes those kernels.
     """
 
-    weight: Tensor
+    weight_codes: Tensor
     weight_scale: Tensor
     weight_zero_point: Tensor
     bias: Tensor | None
@@ -37,7 +37,7 @@ class ReferenceLayer(nn.Module):
         scale = self.spread(quantizer.scale.float())
         zero_point = self.spread(quantizer.zero_point.long())
         codes = quantize_weight(self.arrange(weight), scale, zero_point, quantizer.scheme)
-        self.register_buffer("weight", codes)
+        self.register_buffer("weight_codes", codes)
         self.register_buffer("weight_scale", scale)
         self.register_buffer("weight_zero_point", zero_point)
         self.register_buffer("bias", None if bias is None else self.spread(bias))
@@ -60,10 +60,11 @@ class ReferenceLayer(nn.Module):
             return quantize_dequantize(input, *self.static, self.input_scheme)
         return quantize_dequantize_dynamic(input, self.input_scheme) if self.dynamic else input
 
-    def dequantized(self) -> Tensor:
-        """The fp32 weight that the codes stand for."""
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the codes stand for, fp32: what the model's own code may read."""
         scale, zero_point = self.weight_scale, self.weight_zero_point
-        return dequantize_weight(self.weight, scale, zero_point, self.weight_scheme)
+        return dequantize_weight(self.weight_codes, scale, zero_point, self.weight_scheme)
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output, fp32; arguments as the float layer's, floating ones fp32."""

@@ -63,7 +63,7 @@ class ReferenceConvolution(ReferenceLayer):
         image = input.unsqueeze(-2) if self.over_time else input
         if self.in_channels == 1:
             image = F.pad(image, SECOND_CHANNEL)
-        output = F.conv2d(self.rounded(image), self.dequantized(), self.bias, **self.options)
+        output = F.conv2d(self.rounded(image), self.weight, self.bias, **self.options)
         return output.squeeze(-2) if self.over_time else output
 
 
@@ -112,6 +112,6 @@ class ReferenceConv3d(ReferenceLayer):
         images = torch.stack(under, dim=2).permute(0, 3, 1, 2, 4, 5).flatten(2, 3).flatten(0, 1)
         if self.one_channel:
             images = F.pad(images, SECOND_CHANNEL)
-        output = F.conv2d(self.rounded(images), self.dequantized(), self.bias, **self.options)
+        output = F.conv2d(self.rounded(images), self.weight, self.bias, **self.options)
         output = output.unflatten(0, (-1, slices)).transpose(1, 2)
         return output if input.dim() == 5 else output.squeeze(0)

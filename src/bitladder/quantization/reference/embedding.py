@@ -15,7 +15,7 @@ class ReferenceEmbedding(ReferenceLayer):
 
     def rows(self, indices: Tensor) -> Tensor:
         """Indices of any shape to fp32 rows, ``[..., embedding_dim]``."""
-        codes = self.weight[indices].float() - self.weight_zero_point[indices].unsqueeze(-1)
+        codes = self.weight_codes[indices].float() - self.weight_zero_point[indices].unsqueeze(-1)
         return codes * self.weight_scale[indices].unsqueeze(-1)
 
     def forward(self, input: Tensor) -> Tensor:

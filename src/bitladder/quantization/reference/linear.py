@@ -12,4 +12,4 @@ class ReferenceLinear(ReferenceLayer):
     def forward(self, input: Tensor) -> Tensor:
         """``[..., in_features]`` to ``[..., out_features]``, fp32."""
         input = input.contiguous()  # Inductor has no int8 kernel for a transposed one
-        return F.linear(self.rounded(input), self.dequantized(), self.bias)
+        return F.linear(self.rounded(input), self.weight, self.bias)

@@ -36,7 +36,7 @@ class ReferenceRecurrent(ReferenceLayer):
         for name, scale in scales.items():
             matrix = getattr(layer, name).detach().float()
             codes = quantize_weight(matrix, scale, zero_points[name], quantizer.scheme)
-            self.register_buffer(name, codes)
+            self.register_buffer(f"{name}_codes", codes)
             self.register_buffer(f"{name}_scale", scale)
             self.register_buffer(f"{name}_zero_point", zero_points[name])
         for name in self.names:
@@ -47,7 +47,7 @@ class ReferenceRecurrent(ReferenceLayer):
         """Matrices and biases, fp32, in the order that PyTorch takes them in."""
         return [
             dequantize_weight(
-                self.get_buffer(name),
+                self.get_buffer(f"{name}_codes"),
                 self.get_buffer(f"{name}_scale"),
                 self.get_buffer(f"{name}_zero_point"),
                 self.weight_scheme,

@@ -74,7 +74,7 @@ class ReferenceTransposed(ReferenceLayer):
         common, rest = self._padding(image, size)
         if any(rest):
             image = F.pad(image, rest)
-        weight, groups = self.dequantized(), self.groups
+        weight, groups = self.weight, self.groups
         output = F.conv2d(self.rounded(image), weight, self.bias, padding=common, groups=groups)
         output = output.unflatten(1, (-1, *self.steps)).permute(0, 1, 4, 2, 5, 3)
         output = output.flatten(4, 5).flatten(2, 3)
