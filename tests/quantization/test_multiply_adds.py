@@ -1,3 +1,6 @@
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,3 +69,12 @@ def test_a_pass_that_multiplies_nothing_has_no_share() -> None:
     model = Nothing().eval()
     prepare(model, Recipe(method="ptq"))
     assert multiply_adds(model, Call((torch.randn(3, 4),), {})).share() == 0.0
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3)])
+def test_a_recurrent_layer_counts_both_products_of_every_step(kind: Any, gates: int) -> None:
+    model = kind(6, 5, 2, bidirectional=True).eval()
+    prepare(model, Recipe(method="dynamic"))
+    counted = multiply_adds(model, Call((torch.randn(7, 3, 6),), {}))
+    products = sum(gates * 5 * (inputs + 5) for inputs in (6, 6, 10, 10))
+    assert counted.total == counted.by_layer[""] == 7 * 3 * products

@@ -96,7 +96,15 @@ def _attention_on_cpu(
     return sdpa_flop_count(query.shape, key.shape, value.shape)
 
 
-# PyTorch's counter knows the attention kernels of GPUs alone.
+def _lstm_on_cpu(
+    input: torch.Tensor, weight_ih: torch.Tensor, weight_hh: torch.Tensor, *args: Any, **kwargs: Any
+) -> int:
+    steps, samples, _ = input.shape
+    return 2 * steps * samples * (weight_ih.numel() + weight_hh.numel())
+
+
+# PyTorch's counter knows the attention kernels of GPUs alone, and no LSTM's.
 _FORMULAS: dict[Any, Callable[..., int]] = flop_registry | {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu,
+    torch.ops.aten.mkldnn_rnn_layer: _lstm_on_cpu,
 }
