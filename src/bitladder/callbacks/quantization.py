@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
@@ -158,11 +160,19 @@ class Quantization(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepare the model, once, before weights are restored and optimizers made."""
         require_whole_model(trainer)
+        if any(
+            isinstance(callback, WeightAveraging) for callback in getattr(trainer, "callbacks", [])
+        ):
+            raise UserError(
+                "WeightAveraging also averages the ranges, which are of other weights then: write"
+                " StochasticWeightAveraging, which averages the weights alone"
+            )
         if pl_module is not self._module:
             if is_overridden("configure_model", pl_module):
                 pl_module.configure_model()
             model = find_target(pl_module, self.target)
-            if is_prepared(model):
+            others = [x for x in _callbacks(trainer) if x._module is pl_module]
+            if is_prepared(model) or any(model in set(x.model.modules()) for x in others):
                 raise UserError(
                     f"{type(model).__name__} was quantized by another callback: go on with that"
                     " one, or start from a fresh model"
@@ -174,9 +184,12 @@ class Quantization(L.Callback):
         if stage == "fit":
             restore_forward(self.model)
             self.deployment = None
-            for norm in self._frozen:
-                norm.train()
-            self._frozen = []
+            self._wake_batch_norms()
+
+    def _wake_batch_norms(self) -> None:
+        for norm in self._frozen:
+            norm.train()
+        self._frozen = []
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -205,6 +218,8 @@ class Quantization(L.Callback):
         if not self._linked:
             set_quantizing(self.model, False)
             self._watching = ExitStack()
+            # Hooks see a compiled model only while it runs as it is written.
+            self._watching.enter_context(torch.compiler.set_stance("force_eager"))
             self._first_calls = self._watching.enter_context(capture_calls(self.model))
             self._observed = self._watching.enter_context(watch(self.model))
 
@@ -248,7 +263,10 @@ class Quantization(L.Callback):
         def reached(moment: Moment) -> bool:
             return schedule.reached(moment, epoch=epoch, fraction=fraction)
 
-        started, frozen = reached(schedule.start), reached(schedule.freeze_observers)
+        # Weight averaging ends with a pass that only learns the statistics of the averaged weights.
+        learns_only = trainer.fit_loop._skip_backward
+        started = reached(schedule.start)
+        frozen = reached(schedule.freeze_observers) and not learns_only
         layers = quantized_layers(self.model).values()
         if started and frozen and not any(x.weight_quantize.observer.saw_data for x in layers):
             raise UserError(
@@ -257,7 +275,9 @@ class Quantization(L.Callback):
             )
         set_quantizing(self.model, started)
         set_observing(self.model, started and not frozen)
-        if started and reached(schedule.freeze_batchnorm):
+        if learns_only:
+            self._wake_batch_norms()
+        elif started and reached(schedule.freeze_batchnorm):
             for layer in layers:
                 if layer.batch_norm is not None and layer.batch_norm.training:
                     layer.batch_norm.eval()
@@ -273,6 +293,8 @@ class Quantization(L.Callback):
         module = copy.deepcopy(pl_module).float().cpu().eval()
         module.trainer = trainer
         model = find_target(module, self.target)
+        if any(isinstance(x, StochasticWeightAveraging) for x in getattr(trainer, "callbacks", [])):
+            set_observing(model, True)  # What ranges there are may be those of other weights.
         calls = last_ranges(
             trainer, module, model, method=self.recipe.method, batches=self.calibration_batches
         )
@@ -307,6 +329,11 @@ class Quantization(L.Callback):
                 f"the weights are not those of {self.artifact}: the module itself runs, not int8",
                 stacklevel=2,
             )
+
+
+def _callbacks(trainer: L.Trainer) -> list[Quantization]:
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    return [callback for callback in callbacks if isinstance(callback, Quantization)]
 
 
 def _fraction(trainer: L.Trainer, batch_idx: int) -> float:
