@@ -99,7 +99,7 @@ def test_a_second_run_in_one_process_gets_a_directory_of_its_own(tmp_path: Path)
     ("arguments", "says"),
     [
         (["-m", "trainer.devices=2", "seed=1,2"], "write trainer.devices=1"),
-        (["+trainer.strategy=ddp_spawn"], "write trainer.strategy=ddp"),
+        (["trainer.strategy=ddp_spawn"], "write trainer.strategy=ddp"),
     ],
 )
 def test_processes_that_cannot_be_are_one_line(

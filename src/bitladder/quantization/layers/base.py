@@ -133,11 +133,14 @@ class QuantizedLayer(nn.Module):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         mean = norm.running_mean.float()
-        std = torch.sqrt(norm.running_var.float() + norm.eps)
-        gain = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().float()
+        # The very factor that `forward` rounds with: the largest weight of a channel lies halfway
+        # between two codes, and the last bit of the factor would decide which.
+        factor = fold_factor(norm).detach()
+        if norm.weight is not None:
+            factor = torch.where(norm.weight.detach() == 0, torch.zeros_like(factor), factor)
         shift = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().float()
         offset = -mean if bias is None else bias - mean
-        return weight * _over_outputs(gain / std, weight), shift + offset * gain / std
+        return weight * _over_outputs(factor, weight), shift + offset * factor
 
 
 def fold_factor(norm: BatchNorm) -> Tensor:
