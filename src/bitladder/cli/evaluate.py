@@ -15,11 +15,11 @@ keys:
   allow_unfinished=true   take a run that failed or never came to its end
   allow=[package]         let the run's configuration name code of this package
 
-The float rung is the checkpoint, compiled here and now; both rungs run on the CPU. The int8 rung is the artifact itself, which
-is native code: loading it executes whatever whoever wrote the run directory put into it, and
-nothing in the directory can prove otherwise. So it runs only with trust_artifact=true; without,
-its size is measured and the rest is left out. To measure int8 of a run that you do not trust, make
-an artifact of your own from its checkpoint: bitladder quantize run=RUN.
+The float rung is the checkpoint, compiled here and now; both rungs run on the CPU. The int8 rung is
+the artifact itself, which is native code: loading it executes whatever whoever wrote the run
+directory put into it, and nothing in the directory can prove otherwise. So it runs only with
+trust_artifact=true; without, its size is measured and the rest is left out. To measure int8 of a
+run that you do not trust, make an artifact of your own: bitladder quantize run=RUN.
 
 All else in a run directory is data: what its configuration names is built only if bitladder itself
 or torch.optim has it, and its checkpoint is read as tensors and plain containers.

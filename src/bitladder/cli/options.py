@@ -84,7 +84,9 @@ def _override(text: str, known: Collection[str], own: Collection[str]) -> str:
     key = override.key_or_group
     section = key.replace("/", ".").partition(".")[0]
     if section not in {name.partition(".")[0] for name in known}:
-        raise UserError(f"there is no key {key}{hint(key, {*known, *own})}")
+        owners = [name for name in sorted(known) if name.endswith(f".{key}")]
+        meant = f"; did you mean {owners[0]}?" if owners else hint(key, {*known, *own})
+        raise UserError(f"there is no key {key}{meant}")
     if is_sweep(override):
         raise UserError(f"{text} stands for several values: quote it if it is one")
     return text
