@@ -233,7 +233,8 @@ def test_a_run_that_names_code_executes_nothing(
     copied: Path, tmp_path: Path, refused: Refused, section: str
 ) -> None:
     config = OmegaConf.load(copied / "config.yaml")
-    config[section] = {"_target_": "os.system", "command": "touch executed"}
+    hostile = {"_target_": "os.system", "command": "touch executed"}
+    OmegaConf.update(config, section, hostile, merge=False)
     OmegaConf.save(config, copied / "config.yaml")
     line = refused(f"run={copied}")
     assert f"{section}._target_=os.system: the run names code that is not bitladder's own" in line
@@ -248,7 +249,7 @@ def test_what_trained_the_run_is_not_even_imported(
     monkeypatch.syspath_prepend(tmp_path)
     config = OmegaConf.load(copied / "config.yaml")
     for section in ("precision", "trainer"):
-        config[section]._target_ = "theirs.Part"
+        OmegaConf.update(config, f"{section}._target_", "theirs.Part")
     config.callbacks.theirs = {"_target_": "theirs.Callback"}
     config.logger = {"theirs": {"_target_": "theirs.Logger"}}
     OmegaConf.save(config, copied / "config.yaml")

@@ -5,13 +5,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from rich.console import Console
+from torch import nn
 
-from bitladder.callbacks.calibration import muted, run_step
+from bitladder.callbacks.calibration import COMPARED_BATCHES, muted, run_step
 from bitladder.callbacks.target import find_target
 from bitladder.cli.assemble import data_and_task
 from bitladder.cli.checkpoint import load_weights
@@ -146,24 +147,24 @@ def _measure(
 ) -> dict[str, Rung]:
     quantized = config.quantization.get("method") != "none"
     target = find_target(task, config.quantization.get("target") if quantized else "net")
-    example = _example(task, target, data)
+    examples = _examples(task, target, data)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model_float.pt2"
-        compiled = Model(path, export(float_copy(target), example, path), shipped=False)
+        compiled = Model(path, export(float_copy(target), examples, path), shipped=False)
         models = {"float": compiled} | artifacts.models
-        rungs, _ = measure_models(models, example, target, task, data)
+        rungs, _ = measure_models(models, examples[0], target, task, data)
     return rungs
 
 
-def _example(task: L.LightningModule, target: Any, data: ImageDataModule) -> Call:
-    """Arguments of one real call of the model."""
-    batch = next(iter(data.calibration_dataloader()))
+def _examples(task: L.LightningModule, target: nn.Module, data: ImageDataModule) -> list[Call]:
+    """Arguments of a few real calls of the model."""
     task.eval()
     with muted(task), capture_calls(target) as calls:
-        run_step(task, batch, 0)
+        for index, batch in enumerate(islice(data.calibration_dataloader(), COMPARED_BATCHES)):
+            run_step(task, batch, index)
     if not calls:
         raise UserError(f"the task never calls its {type(target).__name__}, which was measured")
-    return Call(on_cpu(calls[0].args), on_cpu(calls[0].kwargs))
+    return [Call(on_cpu(call.args), on_cpu(call.kwargs)) for call in calls]
 
 
 def _changes(rungs: dict[str, Rung], recorded: dict[str, Rung]) -> list[str]:
