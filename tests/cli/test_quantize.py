@@ -258,12 +258,15 @@ def test_what_trained_the_run_is_not_even_imported(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ptq", "dynamic"])
-@pytest.mark.parametrize("model", ["model=resnet", "model=vit"])
+@pytest.mark.parametrize(
+    "model",
+    [("model=resnet", "model.widths=[16,16,16]"), ("model=vit", "model.depth=1", "model.dim=48")],
+)
 def test_a_run_under_qat_is_quantized_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, method: str
+    tmp_path: Path, model: tuple[str, ...], method: str
 ) -> None:
     small = ["experiment=digits", "trainer.max_epochs=2", "logger=none", "callbacks.progress=null"]
-    assert main(["train", *small, model, f"paths.runs={tmp_path / 'trained'}"]) == 0
+    assert main(["train", *small, *model, f"paths.runs={tmp_path / 'trained'}"]) == 0
     (run,) = (tmp_path / "trained").iterdir()
     elsewhere = run.rename(tmp_path / "elsewhere")
     runs = f"paths.runs={tmp_path / 'runs'}"
@@ -277,4 +280,4 @@ def test_a_run_under_qat_is_quantized_anew(
     assert abs(rungs["int8"]["metrics"]["test/accuracy"] - accuracy) < 0.05
     layers = json.loads((directory / "quantization.json").read_text())["layers"]
     folded = [layer for layer in layers if "folded" in (layer["reason"] or "")]
-    assert bool(folded) == (model == "model=resnet" and method == "ptq")
+    assert bool(folded) == (model[0] == "model=resnet" and method == "ptq")
