@@ -61,6 +61,36 @@ def test_after_fit_test_and_predict_run_the_artifact(
         torch.testing.assert_close(everything, predicted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ptq", "dynamic"])
+def test_after_training_makes_of_a_trained_module_what_a_fit_would(
+    make_trainer: MakeTrainer, method: Method
+) -> None:
+    fitted, module, datamodule = Quantization(method, target="net"), researcher(), data()
+    trainer = make_trainer(fitted, epochs=1)
+    trainer.fit(module, datamodule=datamodule)
+    trained = researcher(seed=1)
+    trained.load_state_dict(module.state_dict())
+    names = list(trained.state_dict())
+    callback = Quantization(method, target="net", artifact="afterwards.pt2")
+    trainer = make_trainer(epochs=1)
+    callback.after_training(trainer, trained, datamodule)
+    assert fitted.deployment is not None
+    assert callback.deployment is not None
+    assert callback.deployment.layers == fitted.deployment.layers
+    x = next(iter(datamodule.test_dataloader()))[0]
+    assert torch.equal(trained.net(x), fitted.deployment.run(x))
+    assert list(trained.state_dict()) == names
+    assert all(part.training for part in (trained, trained.net, trained.net.norm))
+
+
+def test_qat_needs_a_training(make_trainer: MakeTrainer) -> None:
+    module = researcher()
+    with pytest.raises(UserError, match="method=qat needs a training: write ptq or dynamic"):
+        Quantization("qat", target="net").after_training(make_trainer(epochs=1), module, data())
+    assert not quantized_layers(module)
+
+
 def input_quantizer(module: nn.Module) -> FakeQuantize:
     quantize = quantized_layers(module)["net.conv"].input_quantize
     assert isinstance(quantize, FakeQuantize)

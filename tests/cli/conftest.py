@@ -1,5 +1,9 @@
+import io
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -56,3 +60,38 @@ def config() -> Callable[..., Config]:
         return Config.model_validate(values | changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A completed run of an MLP in float, its rungs not measured: copy it before changing it."""
+    from bitladder.cli import training
+    from bitladder.cli.main import main
+
+    runs = tmp_path_factory.mktemp("finished")
+    small = ("data=synthetic", "model=mlp", "model.hidden=[16]", "trainer.max_epochs=2")
+    plain = ("quantization=none", "logger=none", "callbacks.progress=null", "optimizer.lr=0.01")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.setattr(training, "measure", lambda *_: {})
+        assert main(["train", *small, *plain, f"paths.runs={runs}"]) == 0
+    (directory,) = runs.iterdir()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def quantized(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What ``bitladder quantize`` made of it, and what it printed: copy it before changing it."""
+    from bitladder.cli.main import main
+
+    runs = tmp_path_factory.mktemp("quantized")
+    with redirect_stdout(io.StringIO()) as printed:
+        arguments = [f"run={finished}", f"paths.runs={runs}", "quantization.calibration_batches=3"]
+        assert main(["quantize", *arguments]) == 0
+    (directory,) = runs.iterdir()
+    return directory, printed.getvalue()
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The completed run copied to another place, to be changed there."""
+    return Path(shutil.copytree(finished, tmp_path / "copied"))

@@ -32,7 +32,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["formats", "--help"], ["tarin"]],
+    [["--help"], ["--version"], ["tarin"], *([command, "--help"] for command in COMMANDS)],
 )
 def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
     code = (

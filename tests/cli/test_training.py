@@ -307,6 +307,20 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 FP16 = ("precision=fp16", "quantization=none")
 
 
+def test_last_ckpt_holds_what_the_run_ended_with_whenever_it_was_best(
+    tmp_path: Path, unmeasured: None
+) -> None:
+    # The lowest accuracy counts as best, so the best epoch is not the last.
+    worst = ("callbacks.checkpoint.mode=min", "trainer.max_epochs=4")
+    assert run(tmp_path, "logger=none", "quantization=none", *worst) == 0
+    checkpoints = only_run(tmp_path) / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+    best, last = (
+        torch.load(checkpoints / name, weights_only=True) for name in ("best.ckpt", "last.ckpt")
+    )
+    assert best["epoch"] < last["epoch"] == 3
+
+
 def test_a_loss_scale_below_its_minimum_fails_the_run_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

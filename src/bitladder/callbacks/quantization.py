@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from bitladder.callbacks.calibration import last_ranges
+from bitladder.callbacks.calibration import calibration_batches, last_ranges, muted, run_step
 from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.forwarding import restore_forward, send_forward
 from bitladder.callbacks.ranks import require_whole_model
@@ -40,6 +40,7 @@ from bitladder.quantization import (
     watch,
 )
 from bitladder.quantization.compile import trace
+from bitladder.quantization.modes import evaluating
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
 from bitladder.quantization.state_dict import is_prepared
@@ -237,16 +238,20 @@ class Quantization(L.Callback):
             return
         self._watching.close()
         self._watching = None
-        link_batch_norms(self.model, self._observed)
+        self._link(self._observed, self._first_calls)
+        # A model that cannot be exported is better known now than after the whole training.
+        first = self._first_calls[0]
+        trace(float_copy(self.model), [Call(on_cpu(first.args), on_cpu(first.kwargs))])
+
+    def _link(self, observed: Observed, calls: list[Call]) -> None:
+        """Fold the BatchNorms that one pass has shown."""
+        link_batch_norms(self.model, observed)
         self._linked = True
-        if not self._first_calls:
+        if not calls:
             raise UserError(
                 f"training_step never called the forward of {type(self.model).__name__}, which is"
                 " to be quantized: name the submodule that it calls with target="
             )
-        # A model that cannot be exported is better known now than after the whole training.
-        first = self._first_calls[0]
-        trace(float_copy(self.model), [Call(on_cpu(first.args), on_cpu(first.kwargs))])
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -305,6 +310,35 @@ class Quantization(L.Callback):
             trainer, model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
         )
         send_forward(self.model, self.deployment.run)
+
+    def after_training(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, datamodule: L.LightningDataModule
+    ) -> None:
+        """Quantize a module that was trained before, by ``ptq`` or ``dynamic``, without a fit.
+
+        Args:
+            trainer: Its ``default_root_dir`` is where the artifact goes; it trains nothing.
+            pl_module: The module with its trained weights, fp32 on the CPU.
+            datamodule: Gives the calibration batches, as in a fit.
+
+        Raises:
+            UserError: If the method trains, or the target or a pattern does not fit the model.
+            RunError: If conversion fails; names the layer.
+        """
+        if self.recipe.method == "qat":
+            raise UserError("quantization.method=qat needs a training: write ptq or dynamic")
+        vars(trainer)["datamodule"] = datamodule  # as a fit does it
+        self.setup(trainer, pl_module, "fit")
+        (batch,) = calibration_batches(trainer, 1)
+        with (
+            muted(pl_module),
+            evaluating(pl_module),
+            capture_calls(self.model) as calls,
+            watch(self.model) as observed,
+        ):
+            run_step(pl_module, batch, 0)
+        self._link(observed, calls)
+        self.on_fit_end(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Run int8, unless other weights were loaded."""

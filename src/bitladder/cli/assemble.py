@@ -32,6 +32,20 @@ def assemble(config: Config) -> Parts:
     Raises:
         UserError: If a part refuses its arguments, or its data are missing or damaged.
     """
+    data, task = data_and_task(config)
+    quantization = None
+    if config.quantization["method"] != "none":
+        quantization = make_quantization(config, task)
+    precision = _part(config.precision, "precision", LadderPrecision)
+    return Parts(data, task, precision, quantization)
+
+
+def data_and_task(config: Config) -> tuple[ImageDataModule, L.LightningModule]:
+    """Build the data, and the task with its model.
+
+    Raises:
+        UserError: If a part refuses its arguments, or the data are missing or damaged.
+    """
     data = _part(config.data, "data", ImageDataModule)
     data.prepare_data()
     data.setup("fit")
@@ -48,12 +62,18 @@ def assemble(config: Config) -> Parts:
         scheduler=scheduler,
         num_classes=data.num_classes,
     )
-    quantization = None
-    if config.quantization["method"] != "none":
-        quantization = _part(config.quantization, "quantization", Quantization)
-        quantization.check(task)
-    precision = _part(config.precision, "precision", LadderPrecision)
-    return Parts(data, task, precision, quantization)
+    return data, task
+
+
+def make_quantization(config: Config, task: L.LightningModule) -> Quantization:
+    """Build the callback that quantizes, if it fits the task.
+
+    Raises:
+        UserError: If it refuses its arguments, or its target or a pattern does not fit.
+    """
+    quantization = _part(config.quantization, "quantization", Quantization)
+    quantization.check(task)
+    return quantization
 
 
 def _part(node: dict[str, Any], key: str, kind: type[Part], /, **supplied: Any) -> Part:

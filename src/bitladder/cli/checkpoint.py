@@ -1,6 +1,7 @@
 """Looking at a checkpoint before a run starts from it."""
 
 import pickle
+import warnings
 from typing import Any
 
 import torch
@@ -35,30 +36,8 @@ def check_checkpoint(
     Raises:
         UserError: Names the file and the first parameter that differs, or the precision.
     """
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint={path} cannot be read as a checkpoint: {reason}") from error
-    content = content if isinstance(content, dict) else {}
-    for key, kind in _TRAINING_STATE.items():
-        if not isinstance(content.get(key), kind):
-            raise UserError(
-                f"checkpoint={path} holds no {key}: write one that a run left in checkpoints/"
-            )
-    saved = content["state_dict"]
-    expected = module.state_dict()
-    for name in sorted(expected.keys() | saved.keys()):
-        if name not in saved or name not in expected:
-            where = "is missing in it" if name in expected else "is not in this model"
-            raise UserError(f"checkpoint={path} is of another model: {name} {where}")
-        if not isinstance(saved[name], torch.Tensor):
-            raise UserError(f"checkpoint={path} is damaged: {name} is no tensor")
-        if saved[name].shape != expected[name].shape:
-            raise UserError(
-                f"checkpoint={path} is of another model: {name} has shape"
-                f" {tuple(saved[name].shape)} there and {tuple(expected[name].shape)} here"
-            )
+    content = _read(path, _TRAINING_STATE)
+    _check_weights(path, content["state_dict"], module)
     options = {key for group in optimizer.param_groups for key in group}
     for state in content["optimizer_states"]:
         for group in state["param_groups"]:
@@ -74,3 +53,55 @@ def check_checkpoint(
                 " the one that it was trained with, or scheduler=none"
             )
     precision.check_checkpoint(content)
+
+
+def load_weights(path: str, module: nn.Module) -> None:
+    """Give a module the weights of a checkpoint, in the module's own dtypes.
+
+    Nothing in the file is executed: it is read as tensors and plain containers.
+
+    Raises:
+        UserError: If it is no checkpoint, or one of another model.
+    """
+    weights = _read(path, {"state_dict": dict})["state_dict"]
+    _check_weights(path, weights, module)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"checkpoint={path} does not fit the model: {reason}") from error
+
+
+def _read(path: str, parts: dict[str, type]) -> dict[str, Any]:
+    """A checkpoint that has these parts."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged bytes lead the reader to
+        # PyTorch's own advice about what it refused to unpickle is to execute it.
+        refused = isinstance(error, pickle.UnpicklingError)
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = "it holds more than tensors and plain containers" if refused else lines[0]
+        raise UserError(f"checkpoint={path} cannot be read as a checkpoint: {reason}") from error
+    content = content if isinstance(content, dict) else {}
+    for key, kind in parts.items():
+        if not isinstance(content.get(key), kind):
+            raise UserError(
+                f"checkpoint={path} holds no {key}: write one that a run left in checkpoints/"
+            )
+    return content
+
+
+def _check_weights(path: str, saved: dict[str, Any], module: nn.Module) -> None:
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | saved.keys(), key=str):
+        if name not in saved or name not in expected:
+            where = "is missing in it" if name in expected else "is not in this model"
+            raise UserError(f"checkpoint={path} is of another model: {name} {where}")
+        if not isinstance(saved[name], torch.Tensor):
+            raise UserError(f"checkpoint={path} is damaged: {name} is no tensor")
+        if saved[name].shape != expected[name].shape:
+            raise UserError(
+                f"checkpoint={path} is of another model: {name} has shape"
+                f" {tuple(saved[name].shape)} there and {tuple(expected[name].shape)} here"
+            )

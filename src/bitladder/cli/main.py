@@ -27,6 +27,12 @@ COMMANDS = {
     "train": Command(
         "bitladder.cli.train", "train, quantize and measure one experiment, or a sweep"
     ),
+    "quantize": Command(
+        "bitladder.cli.quantize", "int8 from a finished run's checkpoint, without training"
+    ),
+    "evaluate": Command(
+        "bitladder.cli.evaluate", "measure a finished run again, from what is on disk"
+    ),
     "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),
 }
 

@@ -9,10 +9,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from torch import nn
 
 from bitladder.callbacks.calibration import calibration_batches
 from bitladder.callbacks.forwarding import forwarded
 from bitladder.cli.assemble import Parts
+from bitladder.data.base import ImageDataModule
 from bitladder.precision import Fp32Precision
 from bitladder.quantization import Call, export, float_copy
 from bitladder.runs import RunDirectory, Rung, write_atomic
@@ -20,10 +22,14 @@ from bitladder.runs.latency import latencies_ms
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
+    """A compiled model to measure."""
+
     path: Path
     run: Callable[..., Any]
+    """Takes and gives fp32 on the CPU."""
     shipped: bool
+    """Whether the file is one of the run's, or was made for the comparison."""
 
 
 def measure(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> dict[str, Rung]:
@@ -43,25 +49,42 @@ def measure(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> 
     """
     models = _compiled(parts, directory, examples)
     target = parts.quantization.model if parts.quantization else parts.task.get_submodule("net")
-    latency = latencies_ms(
-        {n: m.run for n, m in models.items()}, examples[0].args, examples[0].kwargs
-    )
-    tester = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        plugins=[Fp32Precision()],
-    )
+    rungs, logits = measure_models(models, examples[0], target, parts.task, parts.data)
+    labels = torch.cat([y for _, y in parts.data.test_dataloader()]).numpy()
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, labels=labels, **logits)
+    write_atomic(directory.predictions, content.getvalue())
+    return rungs
+
+
+def measure_models(
+    models: dict[str, Model],
+    example: Call,
+    target: nn.Module,
+    task: L.LightningModule,
+    data: ImageDataModule,
+) -> tuple[dict[str, Rung], dict[str, np.ndarray]]:
+    """Test and time compiled models on the CPU.
+
+    Args:
+        models: The models by name.
+        example: Arguments of one call.
+        target: The module in the task whose place each of them takes.
+        task: Tests them.
+        data: Its test split is tested on.
+
+    Returns:
+        A rung a model, and its logits ``[samples, classes]`` on the test split.
+    """
+    latency = latencies_ms({n: m.run for n, m in models.items()}, example.args, example.kwargs)
+    tester = cpu_trainer(logger=False)
     rungs: dict[str, Rung] = {}
     logits: dict[str, np.ndarray] = {}
-    task = parts.task.float()
+    task = task.float()
     for name, model in models.items():
         with forwarded(target, model.run):
-            (metrics,) = tester.test(task, datamodule=parts.data, verbose=False)
-            outputs = tester.predict(task, parts.data.test_dataloader())
+            (metrics,) = tester.test(task, datamodule=data, verbose=False)
+            outputs = tester.predict(task, data.test_dataloader())
         assert outputs is not None
         logits[name] = torch.cat([x for x in outputs if isinstance(x, torch.Tensor)]).numpy()
         rungs[name] = Rung(
@@ -70,11 +93,20 @@ def measure(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> 
             latency_ms=latency[name],
             artifact=model.path.name if model.shipped else None,
         )
-    labels = torch.cat([y for _, y in parts.data.test_dataloader()]).numpy()
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, labels=labels, **logits)
-    write_atomic(directory.predictions, content.getvalue())
-    return rungs
+    return rungs, logits
+
+
+def cpu_trainer(**options: Any) -> L.Trainer:
+    """A trainer that trains nothing, in fp32 on the CPU, and is silent."""
+    return L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[Fp32Precision()],
+        **options,
+    )
 
 
 def example_calls(trainer: L.Trainer, parts: Parts) -> list[Call]:
@@ -85,7 +117,7 @@ def example_calls(trainer: L.Trainer, parts: Parts) -> list[Call]:
     return parts.quantization.examples
 
 
-def _compiled(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> dict[str, _Model]:
+def _compiled(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> dict[str, Model]:
     quantization = parts.quantization
     if quantization is None:
         model = float_copy(parts.task.get_submodule("net"))
@@ -93,9 +125,9 @@ def _compiled(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -
         assert quantization.float_model is not None
         model = quantization.float_model
     path = directory.float_artifact
-    models = {"float": _Model(path, export(model, examples, path), shipped=False)}
+    models = {"float": Model(path, export(model, examples, path), shipped=False)}
     if quantization is not None:
         assert quantization.deployment is not None
         deployment = quantization.deployment
-        models["int8"] = _Model(deployment.path, deployment.run, shipped=True)
+        models["int8"] = Model(deployment.path, deployment.run, shipped=True)
     return models

@@ -79,12 +79,17 @@ class Config(BaseModel):
     @property
     def precision_name(self) -> str:
         """The choice of ``precision``, or the plugin's class where it is no shipped one."""
-        return self.choices.get("precision") or str(self.precision["_target_"])
+        return self.choices.get("precision") or str(self.precision.get("_target_"))
 
     @property
     def quantization_name(self) -> str:
         """The choice of ``quantization``, or the method where it is no shipped one."""
-        return self.choices.get("quantization") or str(self.quantization["method"])
+        return self.choices.get("quantization") or str(self.quantization.get("method"))
+
+    @property
+    def run_name(self) -> str:
+        """What the run's folder is called, before the time."""
+        return "-".join((self.name, self.precision_name, self.quantization_name, f"s{self.seed}"))
 
     def in_folder(self, runs: str) -> Self:
         """The same with its run directory in another folder."""

@@ -1,10 +1,8 @@
 """One run, from a checked configuration to a table of its rungs."""
 
-import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -15,17 +13,22 @@ from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
-from bitladder.cli.logs import finish_wandb, logs_in, quiet_libraries, stderr_in_log
-from bitladder.cli.ranks import lost_another, part, rank, shared_directory
+from bitladder.cli.logs import logs_in, quiet_libraries, stderr_in_log
+from bitladder.cli.ranks import part, rank, shared_directory
+from bitladder.cli.record import (
+    failure_recorded,
+    log_rungs,
+    write_quantization,
+    write_results,
+)
 from bitladder.cli.rungs import example_calls, measure
 from bitladder.cli.schema import Config
-from bitladder.errors import RankZeroError, RunError, UserError
+from bitladder.errors import RankZeroError
 from bitladder.quantization import Call
-from bitladder.runs import Results, RunDirectory, Rung, ladder_table, write_atomic, write_json
+from bitladder.runs import Results, RunDirectory, ladder_table, write_atomic, write_json
 from bitladder.runs.manifest import collect
 
 PRECISION_SCHEMA_VERSION = 1
-QUANTIZATION_SCHEMA_VERSION = 1
 
 
 def train(config: Config) -> int:
@@ -48,13 +51,10 @@ def train(config: Config) -> int:
     parts = assemble(config)
     if config.checkpoint is not None:
         _check_checkpoint(config, parts)
-    name = "-".join(
-        (config.name, config.precision_name, config.quantization_name, f"s{config.seed}")
-    )
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    with shared_directory(Path(config.paths["runs"]), name) as directory:
+    with shared_directory(Path(config.paths["runs"]), config.run_name) as directory:
         console.print(f"run directory: {directory.path}", highlight=False)
-        with logs_in(directory.log_of(rank())), _recorded(config, directory):
+        with logs_in(directory.log_of(rank())), failure_recorded(config, directory):
             try:
                 results = _run(config, parts, directory, console)
             except RankZeroError:
@@ -128,81 +128,8 @@ def _finish(
         write_json(directory.precision, record)
         console.print(f"{report['summary']}: see {directory.precision.name}", highlight=False)
     if parts.quantization is not None:
-        assert parts.quantization.deployment is not None
-        deployment = parts.quantization.deployment
-        record = {
-            "schema_version": QUANTIZATION_SCHEMA_VERSION,
-            "method": config.quantization["method"],
-            "target": parts.quantization.target,
-            "output_sqnr_db": deployment.output_sqnr_db,
-            "int8_share": deployment.int8_share,
-            "layers": deployment.layers,
-        }
-        write_json(directory.quantization, record)
+        write_quantization(parts.quantization, directory)
     console.print("measuring the rungs: compile, test, time")
     rungs = measure(parts, directory, examples)
-    for logger in trainer.loggers:
-        logger.log_metrics(_flat(rungs), step=trainer.global_step)
-        logger.save()
-    results = Results(
-        status="completed",
-        experiment=config.experiment,
-        precision=config.precision_name,
-        quantization=config.quantization_name,
-        seed=config.seed,
-        effective_precision=effective_precision,
-        rungs=rungs,
-    )
-    results.write(directory.results)
-    return results
-
-
-@contextmanager
-def _recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
-    """Let a failure leave ``results.json`` and every wandb run finish with its exit code."""
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    except OSError as error:
-        what = (error.strerror or str(error)).lower()
-        reason = f"{what}: {error.filename or directory.path}"
-        raise RunError(_fail(config, directory, reason)) from error
-    except RuntimeError as error:
-        if not lost_another(error):
-            raise
-        reason = f"rank {rank()} lost another rank, which says why"
-        raise RunError(_fail(config, directory, reason)) from error
-    except (UserError, RunError, KeyboardInterrupt) as error:
-        _fail(config, directory, str(error) or "interrupted")
-        raise
-    finally:
-        finish_wandb(exit_code)
-
-
-def _fail(config: Config, directory: RunDirectory, reason: str) -> str:
-    """Write down why the run failed, if that can still be written and is this rank's to do."""
-    if rank() > 0:
-        return reason
-    try:
-        Results(
-            status="failed",
-            experiment=config.experiment,
-            precision=config.precision_name,
-            quantization=config.quantization_name,
-            seed=config.seed,
-            reason=reason,
-        ).write(directory.results)
-    except (UserError, RunError) as error:
-        return f"{reason}; and {shlex.quote(str(directory.results))} was not written: {error}"
-    return reason
-
-
-def _flat(rungs: dict[str, Rung]) -> dict[str, float]:
-    """The rungs as columns of a logger: ``int8/test/accuracy``, ``int8/size_bytes``, ..."""
-    columns: dict[str, float] = {}
-    for name, rung in rungs.items():
-        columns |= {f"{name}/{key}": value for key, value in rung.metrics.items()}
-        columns |= {f"{name}/latency_ms/{key}": value for key, value in rung.latency_ms.items()}
-        columns[f"{name}/size_bytes"] = float(rung.size_bytes)
-    return columns
+    log_rungs(rungs, trainer)
+    return write_results(config, directory, effective_precision, rungs)

@@ -1,6 +1,6 @@
 """Checks a whole configuration, once, before anything is built."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -45,11 +45,12 @@ PARTIAL = ("optimizer", "scheduler")
 """Nodes that the program calls only when the model is there."""
 
 
-def validate(values: Mapping[str, Any]) -> Config:
+def validate(values: Mapping[str, Any], built: Collection[str] | None = None) -> Config:
     """Check a composed configuration: keys, types, and every target with its arguments.
 
     Args:
         values: Plain containers, as :func:`bitladder.cli.compose.compose` gives them.
+        built: The sections that will be built, all by default. What others name is not imported.
 
     Raises:
         UserError: If something is wrong; the message says where and what would be right.
@@ -63,17 +64,19 @@ def validate(values: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate({**values, "name": name})
     except ValidationError as error:
-        raise UserError(_line(error)) from error
+        raise UserError(first_line(error)) from error
     for section, supplied in SUPPLIED.items():
+        if built is not None and section not in built:
+            continue
         node = getattr(config, section)
         if section == "quantization" and node.get("method") == "none":
             _nothing_else(node)
         elif node is not None:
             _check_section(section, node, supplied)
-    for name, node in config.callbacks.items():
-        check_node(node, f"callbacks.{name}")
-    for name, node in config.logger.items():
-        check_node(node, f"logger.{name}", LOGGER)
+    for group, supplied in (("callbacks", None), ("logger", LOGGER)):
+        if built is None or group in built:
+            for name, node in getattr(config, group).items():
+                check_node(node, f"{group}.{name}", supplied)
     return config
 
 
@@ -95,7 +98,8 @@ def _nothing_else(quantization: Node) -> None:
             )
 
 
-def _line(error: ValidationError) -> str:
+def first_line(error: ValidationError) -> str:
+    """What pydantic complains of first, as the user wrote it."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":

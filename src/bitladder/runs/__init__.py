@@ -3,6 +3,7 @@
 `bitladder.runs.manifest` and `bitladder.runs.hardware` import torch; the rest does not.
 """
 
+from bitladder.runs.comparison import comparison_table
 from bitladder.runs.directory import RunDirectory
 from bitladder.runs.files import read_json, write_atomic, write_json
 from bitladder.runs.results import Results, Rung
@@ -12,6 +13,7 @@ __all__ = [
     "Results",
     "RunDirectory",
     "Rung",
+    "comparison_table",
     "ladder_table",
     "read_json",
     "write_atomic",

@@ -87,6 +87,11 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def evaluation(self) -> Path:
+        """The rungs as they were measured again, with what was recorded."""
+        return self.path / "evaluation.json"
+
+    @property
     def log(self) -> Path:
         """What the program said, with times."""
         return self.log_of(0)

@@ -9,6 +9,9 @@ from bitladder.runs.results import Results, Rung
 
 MISSING = "-"
 
+FIGURES = ("accuracy", "size", "latency, batch 1", "latency, batch 32")
+"""What :func:`values` and :func:`compared` give, in this order."""
+
 
 def ladder_table(results: Results) -> Table:
     """Return one row a rung, and under each reduced rung what it cost and bought against float.
@@ -23,16 +26,16 @@ def ladder_table(results: Results) -> Table:
     # Text, because names come from a file and may look like markup.
     table = Table(title=Text(title), title_justify="left")
     table.add_column("rung")
-    for column in ("accuracy", "size", "latency, batch 1", "latency, batch 32"):
+    for column in FIGURES:
         table.add_column(column, justify="right")
     for name, rung in results.rungs.items():
-        table.add_row(Text(name), *_values(rung))
+        table.add_row(Text(name), *values(rung))
     base = results.rungs.get("float")
     reduced = {name: rung for name, rung in results.rungs.items() if name != "float"}
     if base and reduced:
         table.add_section()
         for name, rung in reduced.items():
-            table.add_row(Text(f"{name} / float"), *_ratios(base, rung), style="bold")
+            table.add_row(Text(f"{name} / float"), *compared(base, rung), style="bold")
     return table
 
 
@@ -46,8 +49,9 @@ def human_size(size_bytes: int) -> str:
     return f"{size:.3g} GB"
 
 
-def _values(rung: Rung) -> list[str]:
-    accuracy, batch_1, batch_32 = _figures(rung)
+def values(rung: Rung) -> list[str]:
+    """Return the figures of a rung as text."""
+    accuracy, batch_1, batch_32 = figures(rung)
     return [
         MISSING if accuracy is None else f"{accuracy:.4f}",
         human_size(rung.size_bytes),
@@ -55,8 +59,9 @@ def _values(rung: Rung) -> list[str]:
     ]
 
 
-def _ratios(base: Rung, rung: Rung) -> list[str]:
-    accuracies, *latencies = zip(_figures(base), _figures(rung), strict=True)
+def compared(base: Rung, rung: Rung) -> list[str]:
+    """Return what a rung's figures are against another's, as text."""
+    accuracies, *latencies = zip(figures(base), figures(rung), strict=True)
     return [
         _compare(*accuracies, lambda before, after: f"{after - before:+.4f}"),
         _compare(base.size_bytes, rung.size_bytes, _size_ratio),
@@ -64,7 +69,8 @@ def _ratios(base: Rung, rung: Rung) -> list[str]:
     ]
 
 
-def _figures(rung: Rung) -> tuple[float | None, float | None, float | None]:
+def figures(rung: Rung) -> tuple[float | None, float | None, float | None]:
+    """Return accuracy and the latencies of both batches, where they were measured."""
     latency = rung.latency_ms
     return rung.metrics.get("test/accuracy"), latency.get("batch_1"), latency.get("batch_32")
 

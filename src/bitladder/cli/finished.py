@@ -1,0 +1,140 @@
+"""A run that is over, read from its directory: as data, whoever wrote it, and never beyond it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from omegaconf import OmegaConf
+
+from bitladder.cli.compose import one_line_errors
+from bitladder.errors import UserError
+from bitladder.runs import Results, RunDirectory, read_json
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run directory holds. Nothing in it is changed or executed."""
+
+    directory: RunDirectory
+    values: dict[str, Any]
+    """Its configuration, not checked yet."""
+    results: Results | None
+    """None of a run that did not come to its end."""
+
+    @classmethod
+    def open(cls, path: str, *, allow_unfinished: bool = False) -> Self:
+        """Read a run directory.
+
+        Args:
+            path: The directory, as the user wrote it.
+            allow_unfinished: Whether a run may do that failed, or never came to its end.
+
+        Raises:
+            UserError: If it is no run directory, or damaged, or of a run that is not completed.
+        """
+        directory = RunDirectory(Path(path))
+        if not directory.path.is_dir():
+            raise UserError(f"run={path}: there is no such folder")
+        config = inside(directory, directory.config)
+        if not config.is_file():
+            raise UserError(f"run={path} is no run directory: there is no config.yaml in it")
+        results = None
+        status = "never came to its end: there is no results.json in it"
+        if inside(directory, directory.results).is_file():
+            results = Results.read(directory.results)
+            status = f"failed: {results.reason}"
+        if results is None or results.status != "completed":
+            if not allow_unfinished:
+                raise UserError(
+                    f"run={path} {status}; write allow_unfinished=true to take its checkpoint"
+                    " as it is"
+                )
+            results = None
+        return cls(directory, _read_config(config), results)
+
+    def checkpoint(self, name: str | None, *otherwise: Path) -> Path:
+        """One of the run's checkpoints.
+
+        Args:
+            name: Which one, below ``checkpoints/``.
+            otherwise: Where to look if no name is given; the first that exists counts.
+
+        Raises:
+            UserError: If there is none, or the name leads elsewhere.
+        """
+        folder = self.directory.checkpoints
+        if name is not None and Path(name).name != name:
+            raise UserError(f"checkpoint={name}: write the name of a file in {folder}")
+        candidates = otherwise if name is None else (folder / name,)
+        for path in candidates:
+            if inside(self.directory, path).is_file():
+                return path
+        missing = " and no ".join(path.name for path in candidates)
+        there = ", ".join(sorted(path.name for path in folder.glob("*.ckpt"))) or "no checkpoint"
+        raise UserError(f"{folder} has no {missing}: there is {there}")
+
+    @property
+    def data_fingerprint(self) -> str | None:
+        """The data that the run was made with, where its manifest says so."""
+        manifest = inside(self.directory, self.directory.manifest)
+        fingerprint = read_json(manifest).get("data_fingerprint") if manifest.is_file() else None
+        return fingerprint if isinstance(fingerprint, str) else None
+
+
+def inside(directory: RunDirectory, path: Path) -> Path:
+    """The path itself, if it stays in the run directory with every ``..`` and link followed.
+
+    Raises:
+        UserError: If it leads out of it.
+    """
+    try:
+        leads_out = not path.resolve().is_relative_to(directory.path.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name with a zero byte
+        leads_out = True
+    if leads_out:
+        raise UserError(f"{path} leads out of the run directory: only what is in it is read")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A resolved configuration as plain containers."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        with one_line_errors():
+            # A few lines of references to references can stand for gigabytes.
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise UserError("it has aliases, which no run writes")
+            values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        if not isinstance(values, dict):
+            raise UserError("it is no mapping")
+        _check_plain(values, "")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (UserError, RecursionError, ValueError) as error:
+        raise UserError(f"{path} is not what a run writes: {error}") from error
+    return {str(key): value for key, value in values.items()}
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what would be looked up elsewhere, such as ``${oc.env:HOME}``, and odd types."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"the key {key} of {where or 'the configuration'} is no text")
+            _check_plain(item, f"{where}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]")
+    elif isinstance(value, str):
+        if "${" in value or value == "???":
+            raise UserError(f"{where}={value} is not resolved")
+    elif not isinstance(value, bool | int | float | None):
+        raise UserError(f"{where} is a {type(value).__name__}")

@@ -1,0 +1,113 @@
+"""What every command that makes a run writes down about it."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+
+from bitladder.callbacks import Quantization
+from bitladder.cli.logs import finish_wandb
+from bitladder.cli.ranks import lost_another, rank
+from bitladder.cli.schema import Config
+from bitladder.errors import RunError, UserError
+from bitladder.runs import Results, RunDirectory, Rung, write_json
+
+QUANTIZATION_SCHEMA_VERSION = 1
+
+
+def write_quantization(quantization: Quantization, directory: RunDirectory) -> None:
+    """Write ``quantization.json`` when the artifact is there.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    deployment = quantization.deployment
+    assert deployment is not None
+    record = {
+        "schema_version": QUANTIZATION_SCHEMA_VERSION,
+        "method": quantization.recipe.method,
+        "target": quantization.target,
+        "output_sqnr_db": deployment.output_sqnr_db,
+        "int8_share": deployment.int8_share,
+        "layers": deployment.layers,
+    }
+    write_json(directory.quantization, record)
+
+
+def log_rungs(rungs: dict[str, Rung], trainer: L.Trainer) -> None:
+    """Give the loggers the rungs as columns: ``int8/test/accuracy``, ``int8/size_bytes``, ..."""
+    columns: dict[str, float] = {}
+    for name, rung in rungs.items():
+        columns |= {f"{name}/{key}": value for key, value in rung.metrics.items()}
+        columns |= {f"{name}/latency_ms/{key}": value for key, value in rung.latency_ms.items()}
+        columns[f"{name}/size_bytes"] = float(rung.size_bytes)
+    for logger in trainer.loggers:
+        logger.log_metrics(columns, step=trainer.global_step)
+        logger.save()
+
+
+def write_results(
+    config: Config,
+    directory: RunDirectory,
+    effective_precision: dict[str, Any],
+    rungs: dict[str, Rung],
+) -> Results:
+    """Write ``results.json``, the last file of a run that went well.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    results = Results(
+        status="completed",
+        experiment=config.experiment,
+        precision=config.precision_name,
+        quantization=config.quantization_name,
+        seed=config.seed,
+        effective_precision=effective_precision,
+        rungs=rungs,
+    )
+    results.write(directory.results)
+    return results
+
+
+@contextmanager
+def failure_recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
+    """Let a failure leave ``results.json`` and every wandb run finish with its exit code."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    except OSError as error:
+        what = (error.strerror or str(error)).lower()
+        reason = f"{what}: {error.filename or directory.path}"
+        raise RunError(_fail(config, directory, reason)) from error
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        reason = f"rank {rank()} lost another rank, which says why"
+        raise RunError(_fail(config, directory, reason)) from error
+    except (UserError, RunError, KeyboardInterrupt) as error:
+        _fail(config, directory, str(error) or "interrupted")
+        raise
+    finally:
+        finish_wandb(exit_code)
+
+
+def _fail(config: Config, directory: RunDirectory, reason: str) -> str:
+    """Write down why the run failed, if that can still be written and is this rank's to do."""
+    if rank() > 0:
+        return reason
+    try:
+        Results(
+            status="failed",
+            experiment=config.experiment,
+            precision=config.precision_name,
+            quantization=config.quantization_name,
+            seed=config.seed,
+            reason=reason,
+        ).write(directory.results)
+    except (UserError, RunError) as error:
+        return f"{reason}; and {shlex.quote(str(directory.results))} was not written: {error}"
+    return reason

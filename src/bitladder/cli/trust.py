@@ -1,0 +1,82 @@
+"""What somebody else's configuration may name: a run directory is data, and never code.
+
+Building a node imports its target's module and calls the target. A run's configuration may
+therefore name what the program's own configuration files name in the same section, and PyTorch's
+optimizers and schedules. A dotted path that only starts with ``bitladder`` proves nothing:
+``bitladder.runs.manifest.subprocess.run`` starts so, too.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+import yaml
+from torch.optim import Optimizer, lr_scheduler
+
+from bitladder.cli.configs import PRIMARY, conf_dir
+from bitladder.errors import UserError
+
+_OF_TORCH = {"torch.optim": Optimizer, "torch.optim.lr_scheduler": lr_scheduler.LRScheduler}
+"""Modules, and the base of the classes in each that may be named."""
+
+
+def check_trusted(
+    values: Mapping[str, Any], sections: Collection[str], allow: Collection[str]
+) -> None:
+    """Refuse targets that would run code which neither the program nor the user has named.
+
+    Nothing that the configuration names is imported for it.
+
+    Args:
+        values: A run's configuration, plain containers.
+        sections: Those that are going to be built.
+        allow: Packages that the user trusts.
+
+    Raises:
+        UserError: Names the first such target and what would allow it.
+    """
+    for section in sections:
+        shipped = _shipped(section)
+        for where, target in _targets(values.get(section), section):
+            if not isinstance(target, str) or not all(map(str.isidentifier, target.split("."))):
+                raise UserError(f"{where}={target}: it is no dotted path of a class or function")
+            if target not in shipped and not _of_torch(target) and not _within(target, allow):
+                package = target.partition(".")[0]
+                raise UserError(
+                    f"{where}={target}: the run names code that is not bitladder's own, and"
+                    f" reading a run does not execute it; write allow=[{package}] if you trust it"
+                )
+
+
+def _shipped(section: str) -> set[str]:
+    """What the program's own files name in a section."""
+    folder = conf_dir()
+    primary = yaml.safe_load((folder / f"{PRIMARY}.yaml").read_text(encoding="utf-8"))
+    nodes = [primary.get(section)]
+    for file in folder.glob(f"{section}/**/*.yaml"):
+        nodes.append(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return {target for node in nodes for _, target in _targets(node, section)}
+
+
+def _of_torch(target: str) -> bool:
+    module, _, name = target.rpartition(".")
+    if module not in _OF_TORCH:
+        return False
+    found = getattr(torch.optim if module == "torch.optim" else lr_scheduler, name, None)
+    return isinstance(found, type) and issubclass(found, _OF_TORCH[module])
+
+
+def _within(target: str, packages: Collection[str]) -> bool:
+    return any(target.startswith(f"{package}.") for package in packages)
+
+
+def _targets(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every ``_target_`` in a tree, wherever it stands, with its place."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield f"{where}._target_", value["_target_"]
+        for key, item in value.items():
+            yield from _targets(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _targets(item, f"{where}[{index}]")
