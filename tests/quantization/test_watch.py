@@ -1,9 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bitladder.quantization import Recipe, prepare, quantized_layers, watch
-from bitladder.quantization.watch import capture_calls
+from bitladder.quantization.watch import capture_calls, uncompiled
 
 
 class ConvNorm(nn.Module):
@@ -184,3 +186,28 @@ def test_calls_are_captured_with_all_their_arguments() -> None:
         model(x, scale=2.0)
     model(x, scale=3.0)
     assert [(call.args, call.kwargs) for call in calls] == [((x,), {"scale": 2.0})]
+
+
+def test_overlapping_blocks_leave_compilation_as_it_was() -> None:
+    compiled = 0
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        nonlocal compiled
+        compiled += 1
+        return graph.forward
+
+    @torch.compile(backend=backend)
+    def double(x: Tensor) -> Tensor:
+        return 2 * x
+
+    first, second = uncompiled(), uncompiled()
+    first.__enter__()
+    second.__enter__()
+    double(torch.ones(2))
+    first.__exit__(None, None, None)
+    double(torch.ones(2))
+    assert compiled == 0
+    second.__exit__(None, None, None)
+    double(torch.ones(2))
+    torch.compiler.reset()
+    assert compiled == 1

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
@@ -45,7 +44,7 @@ from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
 from bitladder.quantization.state_dict import is_prepared
 from bitladder.quantization.trees import on_cpu
-from bitladder.quantization.watch import Observed, capture_calls
+from bitladder.quantization.watch import Observed, capture_calls, uncompiled
 
 
 class Quantization(L.Callback):
@@ -219,8 +218,7 @@ class Quantization(L.Callback):
         if not self._linked:
             set_quantizing(self.model, False)
             self._watching = ExitStack()
-            # Hooks see a compiled model only while it runs as it is written.
-            self._watching.enter_context(torch.compiler.set_stance("force_eager"))
+            self._watching.enter_context(uncompiled())
             self._first_calls = self._watching.enter_context(capture_calls(self.model))
             self._observed = self._watching.enter_context(watch(self.model))
 

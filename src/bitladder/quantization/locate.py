@@ -1,7 +1,7 @@
 """Where a compiled model goes wrong."""
 
 import tempfile
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ class _WithOutputs(nn.Module):
         self.seen: list[str] = []
         """Names of the layers that gave the outputs."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        @wraps(model.forward)  # torch.export asks for the signature
+        def forward(*args: Any, **kwargs: Any) -> list[Tensor]:
+            return self.outputs(*args, **kwargs)
+
+        self.__dict__["forward"] = forward
+
+    def outputs(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """The outputs of the int8 layers for the model's own arguments."""
         outputs: list[Tensor] = []
         self.seen = []
 

@@ -11,7 +11,7 @@ from bitladder.errors import UserError
 from bitladder.patterns import matches, require_matches
 from bitladder.quantization.attention import UnpackedAttention, leave_fast_path, projections, unpack
 from bitladder.quantization.fake_quantize import FakeQuantize
-from bitladder.quantization.layers import TWINS, BatchNorm, QuantizedLayer
+from bitladder.quantization.layers import TWINS, BatchNorm, QuantizedLayer, twin_of
 from bitladder.quantization.modes import evaluating
 from bitladder.quantization.recipe import Recipe
 from bitladder.quantization.watch import Observed, watch
@@ -62,7 +62,9 @@ def prepare(
         if type(parent) is nn.MultiheadAttention:
             unpack(parent)
     for layer in (model.get_submodule(name) for name in names):
-        TWINS[type(layer)].adopt(layer, recipe.input_quantizer(), recipe.weight_quantizer())
+        twin = twin_of(type(layer))
+        assert twin is not None
+        twin.adopt(layer, recipe.input_quantizer(), recipe.weight_quantizer())
     for module in model.modules():
         if quantized_layers(module):
             leave_fast_path(module)
@@ -156,7 +158,7 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    if type(module) in TWINS:
+    if twin_of(type(module)):
         return True
     return not any(True for _ in module.children()) and any(True for _ in module.parameters(False))
 
@@ -164,7 +166,7 @@ def _is_layer(module: nn.Module) -> bool:
 def _why_float(
     name: str, module: nn.Module, recipe: Recipe, skip: Iterable[str], only: Sequence[str]
 ) -> str | None:
-    twin = TWINS.get(type(module))
+    twin = twin_of(type(module))
     if twin is None:
         kinds = (*TWINS, nn.MultiheadAttention)
         base = next((kind.__name__ for kind in kinds if isinstance(module, kind)), None)

@@ -9,11 +9,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bitladder.quantization.layers import BatchNorm, QuantizedLayer
 from bitladder.quantization.trees import tensors
+
+_stance = ExitStack()
+_uncompiled = 0
+"""How many blocks of :func:`uncompiled` have not ended; the stack holds what undoes the first."""
 
 
 @dataclass
@@ -107,6 +112,24 @@ def watch(model: nn.Module) -> Iterator[Observed]:
         alone = counter.uses[id(output)] == 1 and norm.track_running_stats
         if alone and calls.count(layer) == 1 and norms.count(norm) == 1:
             observed.batch_norms[names[layer]] = names[norm]
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run compiled models as they are written: only then do they call hooks.
+
+    Blocks may overlap, as those of two callbacks do; the last one that ends lets compile again.
+    """
+    global _uncompiled
+    if not _uncompiled:
+        _stance.enter_context(torch.compiler.set_stance("force_eager"))
+    _uncompiled += 1
+    try:
+        yield
+    finally:
+        _uncompiled -= 1
+        if not _uncompiled:
+            _stance.close()
 
 
 @contextmanager

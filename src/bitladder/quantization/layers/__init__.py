@@ -10,6 +10,7 @@ from bitladder.quantization.layers.convolution import (
     QuantConvolution,
 )
 from bitladder.quantization.layers.embedding import QuantEmbedding, QuantEmbeddingBag, QuantTable
+from bitladder.quantization.layers.foreign import QuantInputsFirst, foreign_twin
 from bitladder.quantization.layers.linear import (
     QuantLinear,
     QuantOutProjection,
@@ -40,6 +41,14 @@ TWINS: dict[type[nn.Module], type[QuantizedLayer]] = {
     )
 }
 
+
+def twin_of(kind: type[nn.Module]) -> type[QuantizedLayer] | None:
+    """The twin of a layer of exactly this type, if it has one."""
+    if kind not in TWINS and (twin := foreign_twin(kind)):
+        TWINS[kind] = twin
+    return TWINS.get(kind)
+
+
 __all__ = [
     "TWINS",
     "BatchNorm",
@@ -52,6 +61,7 @@ __all__ = [
     "QuantEmbedding",
     "QuantEmbeddingBag",
     "QuantGRU",
+    "QuantInputsFirst",
     "QuantLSTM",
     "QuantLinear",
     "QuantOutProjection",
@@ -61,4 +71,5 @@ __all__ = [
     "QuantTransposed",
     "QuantizedLayer",
     "fold_factor",
+    "twin_of",
 ]

@@ -5,6 +5,7 @@ from bitladder.quantization.layers import (
     QuantConvolution,
     QuantEmbedding,
     QuantEmbeddingBag,
+    QuantInputsFirst,
     QuantizedLayer,
     QuantLinear,
     QuantRecurrent,
@@ -19,6 +20,7 @@ from bitladder.quantization.reference.transposed import ReferenceTransposed
 
 REFERENCES: dict[type[QuantizedLayer], type[ReferenceLayer]] = {
     QuantLinear: ReferenceLinear,
+    QuantInputsFirst: ReferenceLinear,
     QuantConv3d: ReferenceConv3d,  # before its kin: the first that fits is taken
     QuantConvolution: ReferenceConvolution,
     QuantTransposed: ReferenceTransposed,

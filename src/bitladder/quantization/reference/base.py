@@ -36,7 +36,8 @@ class ReferenceLayer(nn.Module):
         self.input_scheme = getattr(input, "scheme", quantizer.scheme)
         scale = self.spread(quantizer.scale.float())
         zero_point = self.spread(quantizer.zero_point.long())
-        codes = quantize_weight(self.arrange(weight), scale, zero_point, quantizer.scheme)
+        weight = self.arrange(weight).contiguous()  # Inductor reads a transposed one in wrong order
+        codes = quantize_weight(weight, scale, zero_point, quantizer.scheme)
         self.register_buffer("weight_codes", codes)
         self.register_buffer("weight_scale", scale)
         self.register_buffer("weight_zero_point", zero_point)
