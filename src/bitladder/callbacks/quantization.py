@@ -129,7 +129,8 @@ class Quantization(L.Callback):
         self.calibration_batches = calibration_batches
         self.min_sqnr_db = min_sqnr_db
         self.artifact = artifact
-        self.export, self.cuda_linears = tuple(export), cuda_linears
+        self.export = tuple(export)
+        self.cuda_linears: CudaLinears = cuda_linears
         self.plans: list[LayerPlan] = []
         self.deployment: Deployment | None = None
         self.artifacts: list[Artifact] = []

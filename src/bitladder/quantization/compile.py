@@ -212,7 +212,8 @@ def _is_users(filename: str) -> bool:
 def quiet() -> Iterator[None]:
     """Keep the compiler's own chatter from the user's terminal; errors still raise."""
     loggers = [
-        logging.getLogger(name) for name in ("torch._inductor", "torch.export", "torch._dynamo")
+        logging.getLogger(name)
+        for name in ("torch._inductor", "torch.export", "torch._dynamo", "torch.onnx")
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

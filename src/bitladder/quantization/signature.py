@@ -34,7 +34,7 @@ def inputs_of(program: ExportedProgram) -> list[Input]:
     values = [(node.name, node.meta["val"]) for node in program.graph.nodes if node.name in wanted]
     return [
         Input(
-            name,
+            str(name),
             str(value.dtype).removeprefix("torch."),
             tuple(size if isinstance(size, int) else None for size in value.shape),
         )
@@ -66,7 +66,9 @@ def check_tensors(inputs: Sequence[Input], given: Sequence[Tensor], names: Seque
     """
     if len(given) != len(inputs):
         wanted = "; ".join(f"{x.name}: {x}" for x in inputs)
-        raise UserError(f"the model takes {len(inputs)} inputs, and {len(given)} are given ({wanted})")
+        raise UserError(
+            f"the model takes {len(inputs)} inputs, and {len(given)} are given ({wanted})"
+        )
     for expected, x, name in zip(inputs, given, names, strict=True):
         dtype, shape = str(x.dtype).removeprefix("torch."), tuple(x.shape)
         if dtype != expected.dtype or not _fits(shape, expected.shape):

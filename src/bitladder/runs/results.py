@@ -62,7 +62,7 @@ class Results:
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types; `artifact`, `artifacts` and `reason` only where there are any."""
+        """Return plain JSON types; `artifact`, `artifacts`, `reason` only where there are any."""
         value = asdict(self)
         for rung in value["rungs"].values():
             if rung["artifact"] is None:

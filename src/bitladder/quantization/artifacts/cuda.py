@@ -89,7 +89,10 @@ def write_cuda(
     )
     wrapped.eval()  # torchao makes modules of its own, in training mode
     program = trace(wrapped, Call(args, kwargs))
-    options = {"fx_graph_cache": False, "aot_inductor.metadata": {"inputs": to_text(inputs_of(program))}}
+    options = {
+        "fx_graph_cache": False,
+        "aot_inductor.metadata": {"inputs": to_text(inputs_of(program))},
+    }
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch,
         quiet(),
@@ -123,7 +126,7 @@ def quantize_linears(model: nn.Module, linears: CudaLinears) -> list[str]:
 
 
 def _config(linears: CudaLinears) -> Any:
-    """torchao's configuration; it would set options of the whole process if it were let."""
+    """Configuration of torchao, which would set options of the whole process if it were let."""
     from torchao.quantization import (
         Float8DynamicActivationFloat8WeightConfig,
         Int8DynamicActivationInt8WeightConfig,

@@ -27,9 +27,7 @@ class Agreement:
     sqnr_db: float
 
 
-def agreement(
-    kind: str, path: Path, model: Callable[..., Any], calls: Sequence[Call]
-) -> Agreement:
+def agreement(kind: str, path: Path, model: Callable[..., Any], calls: Sequence[Call]) -> Agreement:
     """Run an artifact in a fresh process and compare its answers with a model's.
 
     Args:

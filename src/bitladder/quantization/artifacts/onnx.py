@@ -77,7 +77,9 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         # PyTorch's operator gives tensors of one double and one int64, and its exporter says so.
         _, scale, zero = op.DynamicQuantizeLinear(x)
         one = op.Constant(value_ints=[1])
-        return op.Cast(op.Reshape(scale, one), to=_DOUBLE), op.Cast(op.Reshape(zero, one), to=_INT64)
+        return op.Cast(op.Reshape(scale, one), to=_DOUBLE), op.Cast(
+            op.Reshape(zero, one), to=_INT64
+        )
 
     def quantize_by(x: Any, scale: Any, zero: Any, low: int, high: int, dtype: int) -> Any:
         scale, zero = op.Cast(op.Squeeze(scale), to=_FLOAT), op.Cast(op.Squeeze(zero), to=dtype)

@@ -1,8 +1,8 @@
 """Opening an artifact that somebody names: what it holds, what it takes, and how to run it."""
 
-import importlib
 import importlib.util
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,9 @@ def open_artifact(path: Path, runtime: str | None = None) -> Opened:
         raise UserError(f"{path} needs {library}: pip install {library}")
     try:
         with quiet():
-            run = load(library if kind == "onnx" else kind, str(path))
-            return Opened(run, _inputs(kind, path, run))
+            name = library if kind == "onnx" else kind
+            run, loaded = load(name, str(path))
+            return Opened(run, _INPUTS[name](loaded))
     except Exception as error:  # each library has its own for a damaged file
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{path} cannot be loaded: {reason}") from error
@@ -70,32 +71,46 @@ def _kind(path: Path) -> str:
     if not zipfile.is_zipfile(path):
         if path.suffix == ".onnx":
             return "onnx"
-        raise UserError(f"{path} is no artifact: give a .pt2 or an .onnx file")
+        raise UserError(f"{path} is no artifact, or was cut short: give a .pt2 or an .onnx file")
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith("/models/model.json"):
                 return "program"
-            if name.endswith(".wrapper_metadata.json"):
+            if name.endswith("metadata.json"):
                 return "cuda" if b'"AOTI_DEVICE_KEY": "cuda"' in archive.read(name) else "package"
     raise UserError(f"{path} is no artifact: it holds neither a compiled model nor a program")
 
 
-def _inputs(kind: str, path: Path, run: Any) -> list[Input]:
-    if kind == "program":
-        return inputs_of(torch.export.load(path))
-    if kind == "onnx":
-        return _onnx_inputs(path)
-    metadata = torch._inductor.aoti_load_package(str(path)).get_metadata()
-    return from_text(metadata["inputs"])
+def _of_package(package: Any) -> list[Input]:
+    return from_text(package.get_metadata()["inputs"])
 
 
-def _onnx_inputs(path: Path) -> list[Input]:
-    session = importlib.import_module("onnxruntime").InferenceSession(path)
+def _of_onnxruntime(session: Any) -> list[Input]:
     return [
         Input(
             x.name,
-            _ONNX_DTYPES.get(x.type, x.type),
+            str(_ONNX_DTYPES.get(x.type, x.type)),
             tuple(size if isinstance(size, int) else None for size in x.shape),
         )
         for x in session.get_inputs()
     ]
+
+
+def _of_openvino(model: Any) -> list[Input]:
+    return [
+        Input(
+            x.get_any_name(),
+            x.get_element_type().to_dtype().name,
+            tuple(size.get_length() if size.is_static else None for size in x.get_partial_shape()),
+        )
+        for x in model.inputs
+    ]
+
+
+_INPUTS: dict[str, Callable[[Any], list[Input]]] = {
+    "package": _of_package,
+    "cuda": _of_package,
+    "program": inputs_of,
+    "onnxruntime": _of_onnxruntime,
+    "openvino": _of_openvino,
+}

@@ -1,10 +1,13 @@
 """A ``torch.export`` program: int8 weights and plain operators, that PyTorch alone loads."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.ao.quantization.fx._decomposed as reference
 from torch import Tensor, nn
+from torch._ops import OperatorBase
 from torch.export import ExportedProgram
 
 from bitladder.quantization.compile import quiet, trace
@@ -37,7 +40,7 @@ def _dequantize(
 
 # A fresh interpreter does not know the operators of quantized_decomposed, and cannot load a file
 # that names them. What each computes, in operators that it does know:
-_PLAIN = {
+_PLAIN: dict[OperatorBase, Callable[..., Any]] = {
     _ops.quantize_per_tensor.default: reference.quantize_per_tensor,
     _ops.dequantize_per_tensor.default: reference.dequantize_per_tensor,
     _ops.dequantize_per_channel.default: reference.dequantize_per_channel,

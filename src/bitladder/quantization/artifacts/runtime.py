@@ -18,8 +18,8 @@ from torch.utils import _pytree as pytree
 Run = Callable[..., Any]
 
 
-def load(runtime: str, path: str) -> Run:
-    """Load an artifact: a callable that takes and gives tensors on the CPU.
+def load(runtime: str, path: str) -> tuple[Run, Any]:
+    """Load an artifact: a callable that takes and gives tensors on the CPU, and what it runs.
 
     Args:
         runtime: ``package`` (AOTInductor for the CPU), ``cuda`` (AOTInductor for CUDA),
@@ -28,11 +28,14 @@ def load(runtime: str, path: str) -> Run:
     """
     match runtime:
         case "package":
-            return torch._inductor.aoti_load_package(path)
+            package = torch._inductor.aoti_load_package(path)
+            return package, package
         case "cuda":
-            return _on_cuda(torch._inductor.aoti_load_package(path))
+            package = torch._inductor.aoti_load_package(path)
+            return _on_cuda(package), package
         case "program":
-            return torch.export.load(path).module()
+            program = torch.export.load(path)
+            return program.module(), program
         case "onnxruntime":
             return _onnxruntime(path)
         case "openvino":
@@ -55,7 +58,7 @@ def _on_cuda(package: Run) -> Run:
     return run
 
 
-def _onnxruntime(path: str) -> Run:
+def _onnxruntime(path: str) -> tuple[Run, Any]:
     library = importlib.import_module("onnxruntime")
     options = library.SessionOptions()
     # Without VNNI, x86 adds products of uint8 and int8 in 16 bits, which saturate.
@@ -68,10 +71,10 @@ def _onnxruntime(path: str) -> Run:
         outputs = session.run(None, dict(zip(names, arrays, strict=True)))
         return [torch.from_numpy(output) for output in outputs]
 
-    return run
+    return run, session
 
 
-def _openvino(path: str) -> Run:
+def _openvino(path: str) -> tuple[Run, Any]:
     library = importlib.import_module("openvino")
     # By default it computes what is not int8 in bf16, where the processor can.
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -81,11 +84,11 @@ def _openvino(path: str) -> Run:
         outputs = model([x.numpy() for x in tensors((args, kwargs))]).values()
         return [torch.from_numpy(output.copy()) for output in outputs]
 
-    return run
+    return run, model
 
 
 def _main(runtime: str, path: str, calls_file: str, answers_file: str) -> None:
-    run = load(runtime, path)
+    run, _ = load(runtime, path)
     answers = []
     with torch.no_grad():
         for args, kwargs in torch.load(calls_file, weights_only=True):
