@@ -1,6 +1,7 @@
 """An AOTInductor package for CUDA: bf16, with linears in int8 or fp8 by torchao's ``quantize_``."""
 
 import copy
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,21 @@ _LEAST_ROWS = 17
 
 
 class Bf16Model(nn.Module):
-    """A model that computes in bf16, of the signature of one that computes in fp32."""
+    """A model that computes in bf16, of the signature of one that computes in fp32.
+
+    Floating arguments may have any precision; floating outputs are fp32.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model.bfloat16()
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's outputs, floating ones fp32; floating arguments may have any precision."""
-        args, kwargs = _cast((args, kwargs), torch.bfloat16)
-        return _cast(self.model(*args, **kwargs), torch.float32)
+        @functools.wraps(model.forward)  # torch.export goes by the names of its parameters
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            args, kwargs = _cast((args, kwargs), torch.bfloat16)
+            return _cast(model(*args, **kwargs), torch.float32)
+
+        self.forward = forward
 
 
 class PaddedLinear(nn.Module):

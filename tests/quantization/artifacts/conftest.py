@@ -1,0 +1,66 @@
+"""A small network in three formats, written once for all tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bitladder.quantization import Call, Recipe, calibrate, convert, prepare
+from bitladder.quantization.artifacts.onnx import write_onnx
+from bitladder.quantization.artifacts.program import write_program
+from bitladder.quantization.recipe import Method
+
+
+class Small(nn.Module):
+    """A convolution of one channel, a sum, and two linears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.neck = nn.Linear(8, 64)
+        self.head = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.first(x))
+        y = y + torch.relu(self.second(y))
+        return self.head(torch.relu(self.neck(y.mean((2, 3)))))
+
+
+@dataclass
+class Written:
+    """A prepared model, what it became, calls, and its files."""
+
+    model: nn.Module
+    reference: nn.Module
+    calls: list[Call]
+    folder: Path
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "model_int8.onnx"
+
+    @property
+    def program(self) -> Path:
+        return self.folder / "model_int8_program.pt2"
+
+
+def prepared(method: Method) -> tuple[nn.Module, list[Call]]:
+    torch.manual_seed(0)
+    model = Small().eval()
+    calls = [Call((torch.randn(8, 1, 6, 6),), {}) for _ in range(3)]
+    prepare(model, Recipe(method=method), example_args=calls[0].args)
+    calibrate(model, calls)
+    return model, calls
+
+
+@pytest.fixture(scope="session", params=["ptq", "dynamic"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    model, calls = prepared(request.param)
+    reference = convert(model)
+    files = Written(model, reference, calls, tmp_path_factory.mktemp(request.param))
+    write_onnx(reference, calls[0], files.onnx)
+    write_program(reference, calls[0], files.program)
+    return files
