@@ -56,11 +56,27 @@ def prepared(method: Method) -> tuple[nn.Module, list[Call]]:
     return model, calls
 
 
-@pytest.fixture(scope="session", params=["ptq", "dynamic"])
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    model, calls = prepared(request.param)
+def write(method: Method, folder: Path) -> Written:
+    model, calls = prepared(method)
     reference = convert(model)
-    files = Written(model, reference, calls, tmp_path_factory.mktemp(request.param))
+    files = Written(model, reference, calls, folder)
     write_onnx(reference, calls[0], files.onnx)
     write_program(reference, calls[0], files.program)
     return files
+
+
+@pytest.fixture(scope="session")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The ranges of inputs are known."""
+    return write("ptq", tmp_path_factory.mktemp("static"))
+
+
+@pytest.fixture(scope="session")
+def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The ranges of the linears' inputs come at run time."""
+    return write("dynamic", tmp_path_factory.mktemp("dynamic"))
+
+
+@pytest.fixture(params=["static", "dynamic"])
+def written(request: pytest.FixtureRequest) -> Written:
+    return request.getfixturevalue(request.param)

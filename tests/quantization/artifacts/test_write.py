@@ -15,12 +15,12 @@ from bitladder.quantization.artifacts.write import write_artifacts
 WRITE = import_module("bitladder.quantization.artifacts.write")
 
 
-def test_a_program_is_proven_and_then_named(written: Any, tmp_path: Path) -> None:
+def test_a_program_is_proven_and_then_named(static: Any, tmp_path: Path) -> None:
     (artifact,) = write_artifacts(
         ["program"],
         tmp_path / "model_int8.pt2",
-        written.model,
-        written.calls,
+        static.model,
+        static.calls,
         min_sqnr_db=20.0,
         cuda_linears="int8_dynamic",
     )
@@ -33,7 +33,7 @@ def test_a_program_is_proven_and_then_named(written: Any, tmp_path: Path) -> Non
 
 
 def test_every_format_runs_on_real_batches_and_on_one_sample(
-    written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    static: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[int]] = []
 
@@ -46,16 +46,17 @@ def test_every_format_runs_on_real_batches_and_on_one_sample(
     write_artifacts(
         ["onnx"],
         tmp_path / "model_int8.pt2",
-        written.model,
-        written.calls,
+        static.model,
+        static.calls,
         min_sqnr_db=20.0,
         cuda_linears="int8_dynamic",
     )
     assert seen == [[8, 8, 8, 1]]
 
 
+@pytest.mark.slow
 def test_a_file_whose_answers_are_wrong_is_refused_and_not_left_behind(
-    written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    static: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -70,8 +71,8 @@ def test_a_file_whose_answers_are_wrong_is_refused_and_not_left_behind(
         write_artifacts(
             ["program"],
             tmp_path / "model_int8.pt2",
-            written.model,
-            written.calls,
+            static.model,
+            static.calls,
             min_sqnr_db=20.0,
             cuda_linears="int8_dynamic",
         )
