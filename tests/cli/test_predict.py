@@ -29,11 +29,11 @@ class Towers(nn.Module):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
-    call = Call((torch.zeros(4, 3),), {})
-    compile_package(Doubled().eval(), call, folder / "model_int8.pt2")
-    write_program(Doubled().eval(), call, folder / "model_int8_program.pt2")
-    write_onnx(Doubled().eval(), call, folder / "model_int8.onnx")
-    two = Call((torch.zeros(4, 3), torch.zeros(4, 3)), {})
+    calls = [Call((torch.zeros(4, 3),), {})]
+    compile_package(Doubled().eval(), calls, folder / "model_int8.pt2")
+    write_program(Doubled().eval(), calls, folder / "model_int8_program.pt2")
+    write_onnx(Doubled().eval(), calls, folder / "model_int8.onnx")
+    two = [Call((torch.zeros(4, 3), torch.zeros(4, 3)), {})]
     write_program(Towers().eval(), two, folder / "towers.pt2")
     np.save(folder / "x.npy", np.arange(15, dtype=np.float32).reshape(5, 3))
     np.save(folder / "double.npy", np.zeros((5, 3)))

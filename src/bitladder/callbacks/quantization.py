@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 from bitladder.callbacks.calibration import calibration_batches, last_ranges, muted, run_step
 from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.forwarding import restore_forward, send_forward
-from bitladder.callbacks.ranks import require_whole_model
+from bitladder.callbacks.ranks import on_rank_zero, require_whole_model
 from bitladder.callbacks.target import find_target, same_state
 from bitladder.errors import UserError
 from bitladder.quantization import (
@@ -321,7 +322,8 @@ class Quantization(L.Callback):
         self.deployment = deploy_on_rank_zero(
             trainer, model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
         )
-        self.artifacts = write_artifacts(
+        write = partial(
+            write_artifacts,
             self.export,
             path,
             model,
@@ -329,6 +331,7 @@ class Quantization(L.Callback):
             min_sqnr_db=self.min_sqnr_db,
             cuda_linears=self.cuda_linears,
         )
+        self.artifacts = on_rank_zero(trainer, write) or []
         send_forward(self.model, self.deployment.run)
 
     def after_training(

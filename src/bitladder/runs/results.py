@@ -44,8 +44,6 @@ class Results:
         effective_precision: What really ran, as the precision plugin says when training is over:
             the manifest's, with the loss scale and the skipped steps of fp16 as they are then.
         rungs: The measured models by name: `float`, and `int8` unless quantization is `none`.
-        artifacts: Every file that is shipped: its name, size and hash, and how far its answers are
-            from the model's.
         reason: Why a failed run failed, in one line.
         schema_version: Of the file's form.
     """
@@ -57,18 +55,15 @@ class Results:
     seed: int
     effective_precision: dict[str, Any] = field(default_factory=dict)
     rungs: dict[str, Rung] = field(default_factory=dict)
-    artifacts: list[dict[str, Any]] = field(default_factory=list)
     reason: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types; `artifact`, `artifacts`, `reason` only where there are any."""
+        """Return plain JSON types; `artifact` and `reason` only where there is one."""
         value = asdict(self)
         for rung in value["rungs"].values():
             if rung["artifact"] is None:
                 del rung["artifact"]
-        if not self.artifacts:
-            del value["artifacts"]
         if self.reason is None:
             del value["reason"]
         return value

@@ -60,8 +60,8 @@ def write(method: Method, folder: Path) -> Written:
     model, calls = prepared(method)
     reference = convert(model)
     files = Written(model, reference, calls, folder)
-    write_onnx(reference, calls[0], files.onnx)
-    write_program(reference, calls[0], files.program)
+    write_onnx(reference, calls, files.onnx)
+    write_program(reference, calls, files.program)
     return files
 
 

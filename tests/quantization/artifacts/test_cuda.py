@@ -68,7 +68,7 @@ def test_a_model_without_a_fitting_linear_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no linear has sizes divisible by 16"):
         write_cuda(
             nn.Linear(64, 10).eval(),
-            Call((torch.randn(4, 64),), {}),
+            [Call((torch.randn(4, 64),), {})],
             tmp_path / "model.pt2",
             "int8_dynamic",
             device=torch.device("cpu"),
@@ -80,7 +80,7 @@ def test_a_model_without_a_fitting_linear_is_refused(tmp_path: Path) -> None:
 def test_the_same_steps_give_a_package_for_the_cpu(linears: CudaLinears, tmp_path: Path) -> None:
     model, call = model_and_call()
     path = tmp_path / "model.pt2"
-    names = write_cuda(model, call, path, linears, device=torch.device("cpu"))
+    names = write_cuda(model, [call], path, linears, device=torch.device("cpu"))
     assert names == ["up", "down"]
     assert model.get_parameter("up.weight").dtype == torch.float32
     assert [x.name for x in tmp_path.iterdir()] == ["model.pt2"]
@@ -92,7 +92,7 @@ def test_the_same_steps_give_a_package_for_the_cpu(linears: CudaLinears, tmp_pat
 def test_a_package_for_cuda_agrees_with_the_float_model(linears: Any, tmp_path: Path) -> None:
     model, call = model_and_call()
     path = tmp_path / "model.pt2"
-    assert write_cuda(model, call, path, linears) == ["up", "down"]
+    assert write_cuda(model, [call], path, linears) == ["up", "down"]
     found = agreement("cuda", path, model, [call, _one(call)])
     print(linears, path.stat().st_size, found)
     assert found.sqnr_db > 20.0

@@ -66,7 +66,7 @@ class FewerBits(nn.Module):
 def test_fewer_bits_saturate_where_they_should(tmp_path: Any) -> None:
     x, path = torch.linspace(-3.0, 3.0, 40).reshape(8, 5), tmp_path / "model.onnx"
     model = FewerBits().eval()
-    write_onnx(model, Call((x,), {}), path)
+    write_onnx(model, [Call((x,), {})], path)
     run, _ = load("onnxruntime", str(path))
     torch.testing.assert_close(run(x)[0], model(x))
     assert run(x)[0].max() == pytest.approx(1.2)
@@ -79,5 +79,5 @@ class Unknown(nn.Module):
 
 def test_an_operator_that_onnx_lacks_is_named(tmp_path: Any) -> None:
     with pytest.raises(RunError, match=r"cannot be written as ONNX: .*bessel_j0"):
-        write_onnx(Unknown().eval(), Call((torch.randn(4, 3),), {}), tmp_path / "model.onnx")
+        write_onnx(Unknown().eval(), [Call((torch.randn(4, 3),), {})], tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

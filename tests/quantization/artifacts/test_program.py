@@ -29,10 +29,9 @@ def test_neither_training_data_nor_paths_travel_with_it(written: Any) -> None:
 
 def test_weights_are_int8(written: Any) -> None:
     state = torch.export.load(written.program).state_dict
-    weights = [value for name, value in state.items() if name.endswith(".weight_scale")]
-    codes = [state[n.removesuffix("_scale")] for n in state if n.endswith(".weight_scale")]
-    assert len(codes) == len(weights)
-    assert all(x.dtype == torch.int8 for x in codes)
+    scales = [name for name in state if name.endswith(".weight_scale")]
+    codes = [x for x in state.values() if x.dtype == torch.int8]
+    assert len(codes) == len(scales) > 1
 
 
 def test_it_says_what_it_takes(written: Any) -> None:

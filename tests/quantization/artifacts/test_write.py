@@ -64,7 +64,7 @@ def test_a_file_whose_answers_are_wrong_is_refused_and_not_left_behind(
 
     write = WRITE.write_program
     monkeypatch.setattr(
-        WRITE, "write_program", lambda model, call, path: write(Other().eval(), call, path)
+        WRITE, "write_program", lambda model, calls, path: write(Other().eval(), calls, path)
     )
     message = r"model_int8_program\.pt2 differs from the model: SQNR .* dB .* leave program out of"
     with pytest.raises(RunError, match=message):

@@ -3,6 +3,7 @@
 import copy
 import functools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class PaddedLinear(nn.Module):
 
 def write_cuda(
     model: nn.Module,
-    call: Call,
+    calls: Sequence[Call],
     path: Path,
     linears: CudaLinears,
     *,
@@ -70,7 +71,7 @@ def write_cuda(
 
     Args:
         model: A float model in eval mode on the CPU; it is not changed.
-        call: Example arguments, as for :func:`bitladder.quantization.compile.trace`.
+        calls: Arguments of real passes, as for :func:`bitladder.quantization.compile.trace`.
         path: The file to write, ``*.pt2``.
         linears: What linears whose sizes are divisible by 16 compute in; the others stay bf16.
         device: What to compile for: a CUDA device unless given.
@@ -90,11 +91,12 @@ def write_cuda(
             f"{path.name}: no linear has sizes divisible by {ALIGNMENT}, so none can compute in"
             f" {linears}: leave cuda out of quantization.export"
         )
-    args, kwargs = pytree.tree_map(
-        lambda x: x.to(device) if isinstance(x, Tensor) else x, (call.args, call.kwargs)
-    )
+    there = [
+        Call(*pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, given))
+        for given in ((call.args, call.kwargs) for call in calls)
+    ]
     wrapped.eval()  # torchao makes modules of its own, in training mode
-    program = trace(wrapped, Call(args, kwargs))
+    program = trace(wrapped, there)
     options = {
         "fx_graph_cache": False,
         "aot_inductor.metadata": {"inputs": to_text(inputs_of(program))},

@@ -1,7 +1,7 @@
 """ONNX with quantize and dequantize nodes, from the graph that the int8 kernels come from."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,19 @@ _INTEGERS = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32}
 _FLOAT, _INT64, _DOUBLE = 1, 7, 11
 
 
-def write_onnx(model: nn.Module, call: Call, path: Path) -> None:
+def write_onnx(model: nn.Module, calls: Sequence[Call], path: Path) -> None:
     """Write a converted model as ONNX: int8 initializers, a free batch size, one file.
 
     Args:
         model: What :func:`bitladder.quantization.convert` gave.
-        call: Example arguments, as for :func:`bitladder.quantization.compile.trace`.
+        calls: Arguments of real passes, as for :func:`bitladder.quantization.compile.trace`.
         path: The file to write.
 
     Raises:
         UserError: If the model cannot be exported.
         RunError: If ONNX has nothing for one of its operators; names the operator.
     """
-    program = trace(model, call)
+    program = trace(model, calls)
     with quiet():
         try:
             exported = torch.onnx.export(

@@ -1,6 +1,6 @@
 """A ``torch.export`` program: int8 weights and plain operators, that PyTorch alone loads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +51,20 @@ _PLAIN: dict[OperatorBase, Callable[..., Any]] = {
 }
 
 
-def write_program(model: nn.Module, call: Call, path: Path) -> None:
+def write_program(model: nn.Module, calls: Sequence[Call], path: Path) -> None:
     """Save a converted model as a program.
 
     Weights are int8 in the file; run eagerly, the program computes what the reference model does.
 
     Args:
         model: What :func:`bitladder.quantization.convert` gave.
-        call: Example arguments, as for :func:`bitladder.quantization.compile.trace`.
+        calls: Arguments of real passes, as for :func:`bitladder.quantization.compile.trace`.
         path: The file to write, ``*.pt2``.
 
     Raises:
         UserError: If the model cannot be exported.
     """
-    program = plain(trace(model, call))
+    program = plain(trace(model, calls))
     with quiet():
         torch.export.save(program, path)
     slim(path)

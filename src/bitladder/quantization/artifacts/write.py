@@ -84,11 +84,11 @@ def write_artifacts(
         try:
             match format:
                 case "onnx":
-                    write_onnx(reference, calls[0], built)
+                    write_onnx(reference, calls, built)
                 case "program":
-                    write_program(reference, calls[0], built)
+                    write_program(reference, calls, built)
                 case "cuda":
-                    write_cuda(float_model, calls[0], built, cuda_linears)
+                    write_cuda(float_model, calls, built, cuda_linears)
             found = _proven(format, built, path.name, compared, probes, min_sqnr_db)
             artifacts.append(
                 Artifact(
