@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from bitladder.callbacks.calibration import calibration_batches, last_ranges, muted, run_step
 from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.forwarding import restore_forward, send_forward
-from bitladder.callbacks.ranks import require_whole_model
+from bitladder.callbacks.ranks import on_rank_zero, require_whole_model
 from bitladder.callbacks.target import find_target, same_state
 from bitladder.errors import UserError
 from bitladder.quantization import (
@@ -38,6 +39,8 @@ from bitladder.quantization import (
     set_quantizing,
     watch,
 )
+from bitladder.quantization.artifacts.formats import CudaLinears, Format, check_formats
+from bitladder.quantization.artifacts.write import Artifact, write_artifacts
 from bitladder.quantization.compile import trace
 from bitladder.quantization.modes import evaluating
 from bitladder.quantization.recipe import MakeObserver, Method
@@ -81,6 +84,9 @@ class Quantization(L.Callback):
         min_sqnr_db: The least signal-to-quantization-noise ratio, in dB, of every layer and of the
             output, int8 against fake-quantized; below it the conversion is refused.
         artifact: File name of the artifact, below the trainer's ``default_root_dir``.
+        export: Which artifacts to leave: ``pt2``, which is the one that runs from then on, and any
+            of ``onnx``, ``program`` and ``cuda``; each is proven in a fresh process.
+        cuda_linears: What the linears of a ``cuda`` package compute in.
 
     Raises:
         UserError: If an argument, a pattern or the target does not fit the model, or the strategy
@@ -103,8 +109,11 @@ class Quantization(L.Callback):
         calibration_batches: int = 32,
         min_sqnr_db: float = 15.0,
         artifact: str = "model_int8.pt2",
+        export: Sequence[Format] = ("pt2",),
+        cuda_linears: CudaLinears = "int8_dynamic",
     ) -> None:
         super().__init__()
+        check_formats(export, cuda_linears)
         if calibration_batches < 1:
             raise UserError(
                 f"quantization.calibration_batches={calibration_batches}: write at least 1"
@@ -120,8 +129,12 @@ class Quantization(L.Callback):
         self.calibration_batches = calibration_batches
         self.min_sqnr_db = min_sqnr_db
         self.artifact = artifact
+        self.export = tuple(export)
+        self.cuda_linears: CudaLinears = cuda_linears
         self.plans: list[LayerPlan] = []
         self.deployment: Deployment | None = None
+        self.artifacts: list[Artifact] = []
+        """What was written, and how far the answers of each file are from the model's."""
         self.float_model: nn.Module | None = None
         """The trained model without rounding, on the CPU: the rung that int8 is compared with."""
         self.examples: list[Call] = []
@@ -307,6 +320,16 @@ class Quantization(L.Callback):
         self.deployment = deploy_on_rank_zero(
             trainer, model.eval(), self.plans, calls, path, min_sqnr_db=self.min_sqnr_db
         )
+        write = partial(
+            write_artifacts,
+            self.export,
+            path,
+            model,
+            calls,
+            min_sqnr_db=self.min_sqnr_db,
+            cuda_linears=self.cuda_linears,
+        )
+        self.artifacts = on_rank_zero(trainer, write) or []
         send_forward(self.model, self.deployment.run)
 
     def after_training(

@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": Command(
         "bitladder.cli.evaluate", "measure a finished run again, from what is on disk"
     ),
+    "predict": Command("bitladder.cli.predict", "run an artifact on an array of NumPy's"),
     "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),
 }
 

@@ -31,6 +31,7 @@ def write_quantization(quantization: Quantization, directory: RunDirectory) -> N
         "target": quantization.target,
         "output_sqnr_db": deployment.output_sqnr_db,
         "int8_share": deployment.int8_share,
+        "artifacts": [artifact.to_json() for artifact in quantization.artifacts],
         "layers": deployment.layers,
     }
     write_json(directory.quantization, record)

@@ -27,6 +27,7 @@ from bitladder.errors import RunError, UserError
 from bitladder.quantization.hoist import hoist_rounding
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.package import slim
+from bitladder.quantization.signature import inputs_of, to_text
 from bitladder.quantization.trees import plain, tensors
 from bitladder.quantization.watch import Call
 
@@ -36,6 +37,8 @@ _INDUCTOR_OPTIONS: dict[str, Any] = {
     # Neither debug symbols nor frame pointers serve whoever loads the file; they double its size.
     "aot_inductor.enable_line_tables": False,
     "aot_inductor.enable_frame_pointer": False,
+    # Who asks a package to check its inputs may still give it a batch of one.
+    "aot_inductor.check_lowerbound": False,
 }
 
 # What include/regex replaces. A runtime that does anything else gets the real header.
@@ -61,7 +64,7 @@ def trace(model: nn.Module, calls: Sequence[Call]) -> ExportedProgram:
     assert not any(module.training for module in model.modules()), "export wants eval mode"
     hook = model.register_forward_hook(lambda module, args, output: plain(output))
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             example, free = _free_dimensions(model, calls)
             return torch.export.export(model, example.args, example.kwargs, dynamic_shapes=free)
     except Exception as error:  # torch.export raises whatever the model's own code raises
@@ -95,9 +98,10 @@ def compile_package(model: nn.Module, calls: Sequence[Call], path: Path) -> Int8
         options = _inductor_options() | {
             "post_grad_custom_pre_pass": kernels.collect,
             "post_grad_custom_post_pass": kernels.protect,
+            "aot_inductor.metadata": {"inputs": to_text(inputs_of(program))},
         }
         # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
-        with _quiet(), torch.no_grad(), inductor_config.patch(options):
+        with quiet(), torch.no_grad(), inductor_config.patch(options):
             try:
                 torch._inductor.aoti_compile_and_package(program, package_path=str(built))
             except InductorError as error:
@@ -109,7 +113,7 @@ def compile_package(model: nn.Module, calls: Sequence[Call], path: Path) -> Int8
 
 def load_package(path: Path) -> Any:
     """Load a package: a callable with the module's signature, fp32 on the CPU."""
-    with _quiet():
+    with quiet():
         return torch._inductor.aoti_load_package(str(path))
 
 
@@ -205,10 +209,11 @@ def _is_users(filename: str) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the compiler's own chatter from the user's terminal; errors still raise."""
     loggers = [
-        logging.getLogger(name) for name in ("torch._inductor", "torch.export", "torch._dynamo")
+        logging.getLogger(name)
+        for name in ("torch._inductor", "torch.export", "torch._dynamo", "torch.onnx")
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

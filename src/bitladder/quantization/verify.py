@@ -75,8 +75,14 @@ def output_sqnr(
 
 def tensor_sqnr(reference: Tensor, x: Tensor) -> float:
     """Signal-to-quantization-noise ratio of one tensor, in dB."""
+    return tensors_sqnr([(reference, x)])
+
+
+def tensors_sqnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Signal-to-quantization-noise ratio of pairs of a reference and a tensor together, in dB."""
     ratio = _Ratio()
-    ratio.add(reference, x)
+    for reference, x in pairs:
+        ratio.add(reference, x)
     return ratio.db
 
 
