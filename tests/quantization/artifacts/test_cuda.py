@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitladder.errors import RunError
-from bitladder.quantization import Call
+from bitladder.quantization import Call, Recipe, float_copy, prepare
 from bitladder.quantization.artifacts.cuda import (
     Bf16Model,
     PaddedLinear,
@@ -62,6 +62,12 @@ def test_linears_of_other_sizes_stay() -> None:
     y = model(*call.args, **call.kwargs)["logits"]
     assert not torch.equal(y, expected)
     assert (y - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+def test_what_was_prepared_for_another_artifact_is_quantized_too() -> None:
+    model, call = model_and_call()
+    prepare(model, Recipe(method="ptq"))
+    assert quantize_linears(float_copy(model), "int8_weight_only") == ["up", "down"]
 
 
 def test_a_model_without_a_fitting_linear_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from bitladder.errors import RunError
 from bitladder.quantization.artifacts.formats import CudaLinears
 from bitladder.quantization.compile import quiet, trace
+from bitladder.quantization.layers import QuantLinear
 from bitladder.quantization.signature import inputs_of, to_text
 from bitladder.quantization.watch import Call
 
@@ -88,8 +89,8 @@ def write_cuda(
     names = quantize_linears(wrapped.model, linears)
     if not names:
         raise RunError(
-            f"{path.name}: no linear has sizes divisible by {ALIGNMENT}, so none can compute in"
-            f" {linears}: leave cuda out of quantization.export"
+            f"no linear has sizes divisible by {ALIGNMENT}, so none can compute in {linears} on CUDA:"
+            " leave cuda out of quantization.export"
         )
     there = [
         Call(*pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, given))
@@ -121,7 +122,7 @@ def quantize_linears(model: nn.Module, linears: CudaLinears) -> list[str]:
     chosen = {
         name: module
         for name, module in model.named_modules()
-        if type(module) is nn.Linear
+        if (type(module) is nn.Linear or isinstance(module, QuantLinear))
         and module.in_features % ALIGNMENT == 0
         and module.out_features % ALIGNMENT == 0
     }

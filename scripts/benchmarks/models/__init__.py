@@ -1,0 +1,1 @@
+"""Models to quantize, of every kind that people train, each small."""
