@@ -34,7 +34,6 @@ class Scores(Researcher):
         )
         self.best = MaxMetric()
         self.outputs: list[Tensor] = []
-        self.kept: list[Tensor] = []
         self.losses: list[Tensor] = []
         self.seen = 0
 
@@ -58,10 +57,11 @@ class Scores(Researcher):
         self.seen += 1
         return logits
 
+    def on_validation_epoch_start(self) -> None:
+        self.outputs = []
+
     def on_validation_epoch_end(self) -> None:
         logits = torch.cat(self.outputs)
-        self.kept = self.outputs
-        self.outputs = []
         self.log("val/spread", logits.std())
         self.best.update(logits.std())
         self.log("val/largest", self.best.compute())
@@ -136,7 +136,7 @@ def test_training_and_quantized_scores_are_bit_identical_with_and_without() -> N
         assert torch.equal(layer.weight_quantize.scale, twin.weight_quantize.scale)
         assert twin.weight_quantize.quantizing
     assert plain.seen == scored.seen
-    assert [x.shape for x in plain.kept] == [x.shape for x in scored.kept]
+    assert len(plain.outputs) == len(scored.outputs)
     assert {x.training for x in scored.modules()} == {x.training for x in plain.modules()}
 
 
@@ -249,8 +249,13 @@ def test_two_callbacks_score_one_float_model() -> None:
 
     L.seed_everything(0, verbose=False)
     module, logged = Two(), Logged()
-    callbacks = qat(target="net.0"), qat(target="net.1")
-    trainer(*callbacks, logged).fit(module, datamodule=data())
+    passes: list[bool] = []
+    module.net.register_forward_hook(lambda net, *_: passes.append(net.training))
+    callbacks = qat(target="net.0", artifact="0.pt2"), qat(target="net.1", artifact="1.pt2")
+    run = trainer(*callbacks, logged, num_sanity_val_steps=0)
+    run.fit(module, datamodule=data())
+    (batches,) = run.num_val_batches
+    assert passes.count(False) == 2 * run.current_epoch * batches
     set_quantizing(module, False)
     (alone,) = trainer().validate(module, datamodule=data(), verbose=False)
     assert logged.metrics[-1]["float/val/loss"].item() == pytest.approx(alone["val/loss"])

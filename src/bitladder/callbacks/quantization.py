@@ -189,6 +189,10 @@ class Quantization(L.Callback):
                 "WeightAveraging also averages the ranges, which are of other weights then: write"
                 " StochasticWeightAveraging, which averages the weights alone"
             )
+        if any(x.artifact == self.artifact for x in _callbacks(trainer) if x is not self):
+            raise UserError(
+                f"two Quantization callbacks write {self.artifact}: give each its own artifact="
+            )
         if pl_module is not self._module:
             if is_overridden("configure_model", pl_module):
                 pl_module.configure_model()
