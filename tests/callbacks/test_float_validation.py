@@ -14,8 +14,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MaxMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from bitladder import Fp32Precision, Quantization
+from bitladder import (
+    Bf16Precision,
+    Bf16TruePrecision,
+    Fp16Precision,
+    Fp32Precision,
+    Quantization,
+)
 from bitladder.errors import UserError
+from bitladder.precision.base import LadderPrecision
 from bitladder.quantization import quantized_layers, set_quantizing
 
 from .conftest import MakeTrainer, Researcher, WithoutArtifact, data
@@ -153,6 +160,18 @@ def test_the_float_scores_are_those_of_a_validation_without_rounding() -> None:
             assert both[f"float/{name}"].item() == pytest.approx(value, rel=1e-6), name
     spreads = [x["float/val/spread"].item() for x in logged.metrics]
     assert both["float/val/largest"].item() == pytest.approx(max(spreads))
+
+
+@pytest.mark.parametrize("plugin", [Fp16Precision, Bf16Precision, Bf16TruePrecision])
+def test_every_precision_trains_as_it_does_without(plugin: type[LadderPrecision]) -> None:
+    states: list[dict[str, Tensor]] = []
+    for validate_float in (False, True):
+        module, logged = scores(), Logged()
+        callback = qat(validate_float=validate_float)
+        trainer(callback, logged, plugins=[plugin()]).fit(module, datamodule=data())
+        states.append(module.state_dict())
+        assert ("float/val/loss" in logged.metrics[-1]) == validate_float
+    assert all(torch.equal(x, states[1][name]) for name, x in states[0].items())
 
 
 def test_several_loaders_are_scored_each(tmp_path: Path) -> None:

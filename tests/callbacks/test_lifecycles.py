@@ -21,6 +21,7 @@ from bitladder import Fp32Precision, Quantization, RandomState
 from bitladder.errors import UserError
 from bitladder.quantization import quantized_layers
 from bitladder.quantization.fake_quantize import FakeQuantize
+from bitladder.quantization.recipe import Method
 from bitladder.quantization.trees import tensors
 
 from .conftest import MakeTrainer, Net, Researcher, WithoutArtifact, data, researcher
@@ -201,7 +202,37 @@ def test_stochastic_weight_averaging_leaves_averaged_weights_with_their_own_rang
     torch.testing.assert_close(layer.weight_quantize.scale, expected[0])
 
 
-def test_a_moving_average_of_the_weights_is_refused_in_one_line() -> None:
+@pytest.mark.parametrize("method", ["ptq", "dynamic"])
+def test_a_moving_average_of_the_weights_is_what_it_is_without_quantization(method: Method) -> None:
+    plain = researcher()
+    trainer(EMAWeightAveraging(decay=0.9)).fit(plain, datamodule=data())
+    quantized, callback = researcher(), WithoutArtifact(method, target="net")
+    trainer(callback, EMAWeightAveraging(decay=0.9)).fit(quantized, datamodule=data())
+    for name, x in plain.state_dict().items():
+        assert torch.equal(x, quantized.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_the_artifact_is_made_of_the_averaged_weights(make_trainer: MakeTrainer) -> None:
+    callback, module, given = Quantization("ptq", target="net"), researcher(), data()
+    averaging = EMAWeightAveraging(decay=0.9)
+    run = make_trainer(callback, averaging, epochs=2)
+    run.fit(module, datamodule=given)
+    assert averaging._average_model is not None
+    averaged = averaging._average_model.module.get_submodule("net").state_dict()
+    assert callback.float_model is not None
+    for name, x in callback.float_model.state_dict().items():
+        assert torch.equal(x, averaged[name]), name
+    run.validate(module, datamodule=given, verbose=False)  # warns if the artifact did not run
+
+
+def test_a_moving_average_that_would_pair_other_tensors_is_refused() -> None:
+    ptq = WithoutArtifact("ptq", target="net")
+    with pytest.raises(UserError, match="write Quantization before it in the trainer's callbacks"):
+        trainer(EMAWeightAveraging(), ptq).fit(researcher(), datamodule=data())
+
+
+def test_a_moving_average_of_the_weights_under_qat_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="write StochasticWeightAveraging"):
         trainer(qat(), EMAWeightAveraging()).fit(researcher(), datamodule=data())
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +183,7 @@ class Quantization(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepare the model, once, before weights are restored and optimizers made."""
         require_whole_model(trainer)
-        if any(
-            isinstance(callback, WeightAveraging) for callback in getattr(trainer, "callbacks", [])
-        ):
-            raise UserError(
-                "WeightAveraging also averages the ranges, which are of other weights then: write"
-                " StochasticWeightAveraging, which averages the weights alone"
-            )
+        self._check_averaging(trainer)
         if any(x.artifact == self.artifact for x in _callbacks(trainer) if x is not self):
             raise UserError(
                 f"two Quantization callbacks write {self.artifact}: give each its own artifact="
@@ -212,6 +207,25 @@ class Quantization(L.Callback):
             restore_forward(self.model)
             self.deployment = None
             self._wake_batch_norms()
+
+    def _check_averaging(self, trainer: L.Trainer) -> None:
+        """Refuse averages of what is no weight."""
+        callbacks = getattr(trainer, "callbacks", [])
+        if not any(isinstance(callback, WeightAveraging) for callback in callbacks):
+            return
+        if self.recipe.method == "qat":
+            raise UserError(
+                "WeightAveraging also averages the ranges, which are of other weights then: write"
+                " StochasticWeightAveraging, which averages the weights alone, or quantize"
+                " afterwards with ptq"
+            )
+        # It pairs its copy's buffers with the module's by their order, and twins bring buffers.
+        before = takewhile(lambda callback: callback is not self, callbacks)
+        if any(isinstance(callback, WeightAveraging) for callback in before):
+            raise UserError(
+                "WeightAveraging copies the module before Quantization prepares it: write"
+                " Quantization before it in the trainer's callbacks"
+            )
 
     def _wake_batch_norms(self) -> None:
         for norm in self._frozen:
