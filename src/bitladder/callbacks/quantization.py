@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from bitladder.callbacks.calibration import calibration_batches, last_ranges, muted, run_step
 from bitladder.callbacks.deployment import deploy_on_rank_zero
+from bitladder.callbacks.float_validation import FloatValidation
 from bitladder.callbacks.forwarding import restore_forward, send_forward
 from bitladder.callbacks.ranks import on_rank_zero, require_whole_model
 from bitladder.callbacks.target import find_target, same_state
@@ -42,6 +44,7 @@ from bitladder.quantization import (
 from bitladder.quantization.artifacts.formats import CudaLinears, Format, check_formats
 from bitladder.quantization.artifacts.write import Artifact, write_artifacts
 from bitladder.quantization.compile import trace
+from bitladder.quantization.copies import without_history
 from bitladder.quantization.modes import evaluating
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
@@ -87,6 +90,10 @@ class Quantization(L.Callback):
         export: Which artifacts to leave: ``pt2``, which is the one that runs from then on, and any
             of ``onnx``, ``program`` and ``cuda``; each is proven in a fresh process.
         cuda_linears: What the linears of a ``cuda`` package compute in.
+        validate_float: Whether every validation also scores the float model, which rounds nothing:
+            what ``validation_step`` logs as ``val/loss`` is there as ``float/val/loss`` too, for
+            loggers, ``ModelCheckpoint`` and ``EarlyStopping``. The step then runs twice a batch;
+            training does not change.
 
     Raises:
         UserError: If an argument, a pattern or the target does not fit the model, or the strategy
@@ -111,6 +118,7 @@ class Quantization(L.Callback):
         artifact: str = "model_int8.pt2",
         export: Sequence[Format] = ("pt2",),
         cuda_linears: CudaLinears = "int8_dynamic",
+        validate_float: bool = False,
     ) -> None:
         super().__init__()
         check_formats(export, cuda_linears)
@@ -131,6 +139,7 @@ class Quantization(L.Callback):
         self.artifact = artifact
         self.export = tuple(export)
         self.cuda_linears: CudaLinears = cuda_linears
+        self.validate_float = validate_float
         self.plans: list[LayerPlan] = []
         self.deployment: Deployment | None = None
         self.artifacts: list[Artifact] = []
@@ -146,6 +155,7 @@ class Quantization(L.Callback):
         self._watching: ExitStack | None = None
         self._observed: Observed | None = None
         self._first_calls: list[Call] = []
+        self._float = FloatValidation()
 
     @property
     def state_key(self) -> str:
@@ -173,12 +183,10 @@ class Quantization(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepare the model, once, before weights are restored and optimizers made."""
         require_whole_model(trainer)
-        if any(
-            isinstance(callback, WeightAveraging) for callback in getattr(trainer, "callbacks", [])
-        ):
+        self._check_averaging(trainer)
+        if any(x.artifact == self.artifact for x in _callbacks(trainer) if x is not self):
             raise UserError(
-                "WeightAveraging also averages the ranges, which are of other weights then: write"
-                " StochasticWeightAveraging, which averages the weights alone"
+                f"two Quantization callbacks write {self.artifact}: give each its own artifact="
             )
         if pl_module is not self._module:
             if is_overridden("configure_model", pl_module):
@@ -194,10 +202,30 @@ class Quantization(L.Callback):
             self._module, self._model = pl_module, model
             self.deployment, self._linked, self._frozen = None, False, []
         join_ranks(self.model, trainer.world_size > 1)
+        self._float = FloatValidation()
         if stage == "fit":
             restore_forward(self.model)
             self.deployment = None
             self._wake_batch_norms()
+
+    def _check_averaging(self, trainer: L.Trainer) -> None:
+        """Refuse averages of what is no weight."""
+        callbacks = getattr(trainer, "callbacks", [])
+        if not any(isinstance(callback, WeightAveraging) for callback in callbacks):
+            return
+        if self.recipe.method == "qat":
+            raise UserError(
+                "WeightAveraging also averages the ranges, which are of other weights then: write"
+                " StochasticWeightAveraging, which averages the weights alone, or quantize"
+                " afterwards with ptq"
+            )
+        # It pairs its copy's buffers with the module's by their order, and twins bring buffers.
+        before = takewhile(lambda callback: callback is not self, callbacks)
+        if any(isinstance(callback, WeightAveraging) for callback in before):
+            raise UserError(
+                "WeightAveraging copies the module before Quantization prepares it: write"
+                " Quantization before it in the trainer's callbacks"
+            )
 
     def _wake_batch_norms(self) -> None:
         for norm in self._frozen:
@@ -306,7 +334,7 @@ class Quantization(L.Callback):
                 "no batch was trained, so there is nothing to quantize: write a larger"
                 f" trainer.max_epochs than {trainer.max_epochs}"
             )
-        module = copy.deepcopy(pl_module).float().cpu().eval()
+        module = copy.deepcopy(pl_module, without_history(pl_module)).float().cpu().eval()
         module.trainer = trainer
         model = find_target(module, self.target)
         if any(isinstance(x, StochasticWeightAveraging) for x in getattr(trainer, "callbacks", [])):
@@ -364,6 +392,38 @@ class Quantization(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Run int8, unless other weights were loaded."""
         self._choose_forward()
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Get ready to score the float model."""
+        if self._scores_float(trainer):
+            self._float.start(pl_module, [callback.target for callback in _callbacks(trainer)])
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Score the float model on the same batch."""
+        if self._scores_float(trainer):
+            self._float.step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log what the float model's validation logs at its end."""
+        if self._scores_float(trainer):
+            self._float.end()
+
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the scores of the sanity check."""
+        self._float = FloatValidation()
+
+    def _scores_float(self, trainer: L.Trainer) -> bool:
+        """Of several callbacks that are to, the first does it, for all."""
+        asked = [callback for callback in _callbacks(trainer) if callback.validate_float]
+        return bool(asked) and asked[0] is self
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Run int8, unless other weights were loaded."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from bitladder.errors import RunError
 from bitladder.quantization.attention import UnpackedAttention
+from bitladder.quantization.copies import without_history
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize, Unquantized
 from bitladder.quantization.layers import QuantizedLayer
 from bitladder.quantization.prepare import quantized_layers
@@ -90,7 +91,7 @@ def _detached(model: nn.Module) -> nn.Module:
     channels_last: its strides fit both layouts, and it reads the weight in the wrong one. It
     chooses the layout of its kernels itself, so nothing is lost.
     """
-    model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    model = copy.deepcopy(model, without_history(model)).cpu().float().eval().requires_grad_(False)
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
     return model
