@@ -65,7 +65,7 @@ def test_linears_of_other_sizes_stay() -> None:
 
 
 def test_what_was_prepared_for_another_artifact_is_quantized_too() -> None:
-    model, call = model_and_call()
+    model, _ = model_and_call()
     prepare(model, Recipe(method="ptq"))
     assert quantize_linears(float_copy(model), "int8_weight_only") == ["up", "down"]
 
