@@ -89,8 +89,8 @@ def write_cuda(
     names = quantize_linears(wrapped.model, linears)
     if not names:
         raise RunError(
-            f"no linear has sizes divisible by {ALIGNMENT}, so none can compute in {linears} on CUDA:"
-            " leave cuda out of quantization.export"
+            f"no linear has sizes divisible by {ALIGNMENT}, so none can compute in {linears} on"
+            " CUDA: leave cuda out of quantization.export"
         )
     there = [
         Call(*pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, given))
