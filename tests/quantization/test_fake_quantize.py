@@ -96,10 +96,19 @@ def test_calibrating_moves_ranges_in_eval_mode() -> None:
 
 def test_a_weights_range_forgets_what_the_weight_was() -> None:
     quantizer = FakeQuantize(WEIGHT, MovingAverageObserver(WEIGHT), memoryless=True)
-    quantizer.calibrating = True
+    quantizer.observing = True
     quantizer(torch.full((2, 3), 100.0))
     quantizer(torch.full((2, 3), 1.0))
     torch.testing.assert_close(quantizer.scale, torch.full((2,), 1 / 127.5))
+
+
+def test_calibration_looks_at_a_weight_once_and_at_every_input() -> None:
+    for scheme, memoryless, largest in ((WEIGHT, True, 1.0), (ACTIVATION, False, 2.0)):
+        quantizer = FakeQuantize(scheme, MinMaxObserver(scheme), memoryless=memoryless)
+        quantizer.calibrating = True
+        quantizer(torch.full((2, 3), 1.0))
+        quantizer(torch.full((2, 3), 2.0))
+        assert (quantizer.observer.range()[1] == largest).all()
 
 
 def test_a_quantizer_that_is_off_returns_the_very_tensor() -> None:

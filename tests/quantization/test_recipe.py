@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from bitladder.quantization import (
     HistogramObserver,
     MinMaxObserver,
     MovingAverageObserver,
+    MSEObserver,
     Observer,
+    PercentileObserver,
     Recipe,
 )
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
@@ -37,6 +40,20 @@ def test_each_method_has_its_default_observer(method: Method, observer: type[Obs
     assert isinstance(quantizer, FakeQuantize)
     assert type(quantizer.observer) is observer
     assert type(Recipe(method=method).weight_quantizer().observer) is MinMaxObserver
+
+
+@pytest.mark.parametrize(
+    ("key", "make", "complaint"),
+    [
+        ("observer", partial(PercentileObserver, percentile=0.5), "percentile must be in"),
+        ("observer", partial(MovingAverageObserver, averaging_constant=2.0), "averaging_constant"),
+        ("weight_observer", partial(MSEObserver, bins=1), "bins must be at least 16, not 1"),
+        ("weight_observer", HistogramObserver, "one range for a tensor, not one a channel"),
+    ],
+)
+def test_what_an_observer_refuses_is_said_with_the_key(key: str, make: Any, complaint: str) -> None:
+    with pytest.raises(UserError, match=rf"quantization\.{key}: .*{complaint}"):
+        Recipe(method="qat", **{key: make})
 
 
 def test_dynamic_observes_no_inputs() -> None:

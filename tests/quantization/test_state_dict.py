@@ -7,8 +7,15 @@ import torch
 
 from bitladder.errors import UserError
 from bitladder.quantization import (
+    EntropyObserver,
+    HistogramObserver,
     MinMaxObserver,
+    MovingAverageObserver,
+    MSEObserver,
+    Observer,
+    PercentileObserver,
     Recipe,
+    calibrate,
     link_batch_norms,
     load_quantization_state,
     prepare,
@@ -45,6 +52,40 @@ def test_a_fresh_model_goes_on_where_the_old_one_was(
     assert torch.equal(new.eval()(x), old.model.eval()(x))
     flat_old, flat_new = str(quantization_state(old.model)), str(quantization_state(new))
     assert flat_old == flat_new
+
+
+@pytest.mark.parametrize(
+    ("observer", "weight_observer"),
+    [
+        (EntropyObserver, MinMaxObserver),
+        (MSEObserver, MSEObserver),
+        (PercentileObserver, PercentileObserver),
+        (HistogramObserver, MovingAverageObserver),
+    ],
+)
+def test_calibration_goes_on_where_it_was_with_every_observer(
+    observer: type[Observer],
+    weight_observer: type[Observer],
+    make_net: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe(method="ptq", observer=observer, weight_observer=weight_observer)
+    old, new = make_net("mlp"), make_net("mlp")
+    prepare(old.model, recipe)
+    calibrate(old.model, old.batches[:2])
+    torch.save(quantization_state(old.model), tmp_path / "state.pt")
+    prepare(new.model, recipe)
+    load_quantization_state(new.model, torch.load(tmp_path / "state.pt", weights_only=True))
+    for model in (old.model, new.model):
+        calibrate(model, [batch * 3 for batch in old.batches[2:]])
+    assert _leaves(quantization_state(old.model)) == _leaves(quantization_state(new.model))
+
+
+def _leaves(tree: Any) -> Any:
+    """Tensors as lists: compared to the bit, all of their values."""
+    if isinstance(tree, dict):
+        return {key: _leaves(value) for key, value in tree.items()}
+    return tree.tolist() if isinstance(tree, torch.Tensor) else tree
 
 
 def test_other_quantized_layers_are_refused(

@@ -9,10 +9,13 @@ from bitladder.quantization.calibrate import calibrate
 from bitladder.quantization.convert import convert, float_copy
 from bitladder.quantization.deploy import Deployment, deploy, export
 from bitladder.quantization.observers import (
+    EntropyObserver,
     HistogramObserver,
     MinMaxObserver,
     MovingAverageObserver,
+    MSEObserver,
     Observer,
+    PercentileObserver,
 )
 from bitladder.quantization.prepare import (
     LayerPlan,
@@ -36,11 +39,14 @@ __all__ = [
     "WEIGHT",
     "Call",
     "Deployment",
+    "EntropyObserver",
     "HistogramObserver",
     "LayerPlan",
+    "MSEObserver",
     "MinMaxObserver",
     "MovingAverageObserver",
     "Observer",
+    "PercentileObserver",
     "Recipe",
     "Schedule",
     "Scheme",

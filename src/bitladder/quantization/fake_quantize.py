@@ -43,7 +43,8 @@ class FakeQuantize(Float32State):
 
     Attributes:
         observing: Whether tensors that pass *in training mode* move the range.
-        calibrating: Whether every tensor that passes moves the range.
+        calibrating: Whether every tensor that passes moves the range; the first one only, if
+            ``memoryless``.
         quantizing: Whether tensors are rounded to the grid.
     """
 
@@ -71,6 +72,8 @@ class FakeQuantize(Float32State):
         if self.calibrating or (self.observing and self.training):
             if self.memoryless:
                 self.observer.unseen()
+                # No weight changes during calibration: seeing it once is enough.
+                self.calibrating = False
             self.observer(x)
             if self.observer.saw_data:
                 self.scale, self.zero_point = self.scheme.qparams(*self.observer.range())

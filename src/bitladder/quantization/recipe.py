@@ -30,7 +30,8 @@ class Recipe:
     """How to quantize.
 
     Raises:
-        UserError: If ``method`` is none of ``dynamic``, ``ptq`` and ``qat``.
+        UserError: If ``method`` is none of ``dynamic``, ``ptq`` and ``qat``, or an observer refuses
+            its scheme or its arguments.
     """
 
     method: Method
@@ -44,6 +45,9 @@ class Recipe:
         if self.method not in get_args(Method):
             choices = ", ".join(get_args(Method))
             raise UserError(f"quantization method {self.method!r} is not one of {choices}")
+        # What an observer refuses is refused now, not when a model is prepared.
+        self.input_quantizer()
+        self.weight_quantizer()
 
     def why_not(self, twin: type[QuantizedLayer]) -> str | None:
         """The reason why layers of this type stay float under this recipe, if they do."""
@@ -55,9 +59,18 @@ class Recipe:
         """A fresh quantizer for a layer's input."""
         if self.method == "dynamic":
             return DynamicQuantize(ACTIVATION)
-        observer = (self.observer or DEFAULT_OBSERVERS[self.method])(ACTIVATION)
-        return FakeQuantize(ACTIVATION, observer)
+        make = self.observer or DEFAULT_OBSERVERS[self.method]
+        return FakeQuantize(ACTIVATION, _observer("observer", make, ACTIVATION))
 
     def weight_quantizer(self) -> FakeQuantize:
         """A fresh quantizer for a layer's weight."""
-        return FakeQuantize(WEIGHT, self.weight_observer(WEIGHT), memoryless=True)
+        observer = _observer("weight_observer", self.weight_observer, WEIGHT)
+        return FakeQuantize(WEIGHT, observer, memoryless=True)
+
+
+def _observer(key: str, make: MakeObserver, scheme: Scheme) -> Observer:
+    """An observer; what it refuses is said with the argument that asked for it."""
+    try:
+        return make(scheme)
+    except (UserError, ValueError) as error:
+        raise UserError(f"quantization.{key}: {error}") from error

@@ -2,16 +2,21 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bitladder.errors import RunError
+from bitladder.errors import RunError, UserError
 from bitladder.quantization import (
     ACTIVATION,
     WEIGHT,
+    EntropyObserver,
     HistogramObserver,
     MinMaxObserver,
     MovingAverageObserver,
+    MSEObserver,
     Observer,
+    PercentileObserver,
     Recipe,
     Scheme,
     calibrate,
@@ -21,7 +26,14 @@ from bitladder.quantization import (
 )
 from bitladder.quantization.fake_quantize import FakeQuantize
 
-OBSERVERS = [MinMaxObserver, MovingAverageObserver, HistogramObserver]
+PER_CHANNEL = [MinMaxObserver, MovingAverageObserver, MSEObserver, PercentileObserver]
+PER_TENSOR = [HistogramObserver, EntropyObserver]
+OBSERVERS = [*PER_CHANNEL, *PER_TENSOR]
+
+
+BATCHES = st.lists(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=8), min_size=1, max_size=6
+)
 
 
 class HalfObserver(Observer):
@@ -97,17 +109,119 @@ def test_a_range_stays_fp32_when_the_model_goes_to_bf16(
     assert after["minimum"].dtype == torch.float32
 
 
-@pytest.mark.parametrize("observer", [MinMaxObserver, MovingAverageObserver])
+@pytest.mark.parametrize("observer", PER_CHANNEL)
 def test_with_a_channel_axis_every_channel_has_its_own_range(
     observer: Callable[[Scheme], Observer],
 ) -> None:
     torch.manual_seed(0)
-    weight = torch.randn(5, 3, 2, 2)
-    per_channel = observer(WEIGHT)
-    per_channel(weight)
-    minimum, maximum = per_channel.range()
-    assert torch.equal(minimum, weight.amin((1, 2, 3)))
-    assert torch.equal(maximum, weight.amax((1, 2, 3)))
+    weight = torch.randn(5, 3, 2, 2) * torch.logspace(-2, 2, 5).reshape(5, 1, 1, 1)
+    together = observer(WEIGHT)
+    together(weight)
+    minimum, maximum = together.range()
+    assert minimum.shape == maximum.shape == (5,)
+    for channel in range(5):
+        alone = observer(WEIGHT)
+        alone(weight[channel : channel + 1])
+        assert alone.range() == (minimum[channel], maximum[channel])
+
+
+@pytest.mark.parametrize("observer", PER_CHANNEL)
+def test_a_channel_of_zeros_beside_others_keeps_a_range(
+    observer: Callable[[Scheme], Observer],
+) -> None:
+    weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    weight[1] = 0.0
+    quantizer = FakeQuantize(WEIGHT, observer(WEIGHT), memoryless=True)
+    quantizer.calibrating = True
+    quantizer(weight)
+    quantizer.require_range("here")
+    quantizer.quantizing = True
+    assert torch.equal(quantizer(weight)[1], weight[1])
+    torch.testing.assert_close(quantizer(weight), weight, atol=0.1, rtol=0.0)
+
+
+@pytest.mark.parametrize("observer", PER_TENSOR)
+def test_one_that_cannot_do_channels_is_refused_before_a_model_is_touched(
+    observer: Callable[[Scheme], Observer],
+) -> None:
+    expected = r"quantization\.weight_observer: .* not one a channel: for weights write MinMaxObs"
+    with pytest.raises(UserError, match=expected):
+        Recipe(method="ptq", weight_observer=observer)
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+@pytest.mark.parametrize("value", [0.0, 3.0, -3.0, 1e-40, 1e30])
+def test_a_constant_is_its_own_range(observer: Callable[[Scheme], Observer], value: float) -> None:
+    constant, x = observer(ACTIVATION), torch.full((5,), value)
+    for _ in range(3):
+        constant(x)
+    assert constant.range() == (x[0], x[0])
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_an_empty_tensor_changes_nothing(observer: Callable[[Scheme], Observer]) -> None:
+    seen = observer(ACTIVATION)
+    seen(torch.empty(0, 4))
+    assert not seen.saw_data
+    seen(torch.tensor([-1.0, 2.0]))
+    before = torch.stack(seen.range())
+    seen(torch.empty(0, 4))
+    assert torch.equal(before, torch.stack(seen.range()))
+
+
+@pytest.mark.parametrize("observer", [*PER_TENSOR, MinMaxObserver, MSEObserver, PercentileObserver])
+def test_a_range_grows_with_later_batches(observer: Callable[[Scheme], Observer]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    seen, last = observer(ACTIVATION), torch.randn(1000, generator=generator)
+    seen(last[:10] * 1e-6)
+    for _ in range(20):
+        seen(last)
+    minimum, maximum = seen.range()
+    assert last.min() <= minimum < 0.6 * last.min()
+    assert 0.6 * last.max() < maximum <= last.max()
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+@given(batches=BATCHES)
+@settings(max_examples=30)
+def test_a_range_never_exceeds_what_was_seen_and_zero(
+    observer: Callable[[Scheme], Observer], batches: list[list[float]]
+) -> None:
+    seen, widest = observer(ACTIVATION), MinMaxObserver(ACTIVATION)
+    for batch in batches:
+        seen(torch.tensor(batch))
+        widest(torch.tensor(batch))
+    minimum, maximum = seen.range()
+    least, greatest = widest.range()
+    slack = 1e-5 * float(torch.maximum(-least, greatest).abs())  # of the moving average
+    assert least.clamp(max=0.0) - slack <= minimum <= maximum
+    assert maximum <= greatest.clamp(min=0.0) + slack
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_a_gpu_sees_what_the_cpu_sees(observer: Callable[[Scheme], Observer]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    here, there = observer(ACTIVATION), observer(ACTIVATION).cuda()
+    for power in range(4):
+        x = torch.randn(1000, generator=generator) * 2**power
+        here(x)
+        there(x.cuda())
+    for name, buffer in here.state().items():
+        torch.testing.assert_close(there.state()[name], buffer, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(torch.stack(there.range()).cpu(), torch.stack(here.range()))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("observer", PER_CHANNEL)
+def test_a_gpu_finds_the_cpus_ranges_of_a_weight(observer: Callable[[Scheme], Observer]) -> None:
+    weight = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    here, there = observer(WEIGHT), observer(WEIGHT).cuda()
+    for memoryless in (here, there):
+        memoryless.unseen()
+    here(weight)
+    there(weight.cuda())
+    torch.testing.assert_close(torch.stack(there.range()).cpu(), torch.stack(here.range()))
 
 
 def test_a_users_own_observer_works_through_the_recipe() -> None:

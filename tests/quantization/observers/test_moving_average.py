@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitladder.errors import UserError
 from bitladder.quantization import ACTIVATION, MovingAverageObserver
 
 BATCHES = st.lists(
@@ -35,5 +36,5 @@ def test_one_odd_batch_hardly_moves_the_range() -> None:
 
 @pytest.mark.parametrize("constant", [0.0, -0.1, 1.1])
 def test_a_constant_that_averages_nothing_is_refused(constant: float) -> None:
-    with pytest.raises(ValueError, match=r"averaging_constant must be in \(0, 1\]"):
+    with pytest.raises(UserError, match=r"averaging_constant must be in \(0, 1\]"):
         MovingAverageObserver(ACTIVATION, constant)

@@ -77,7 +77,7 @@ class Observer(Float32State):
         return minimum, maximum
 
     def unseen(self) -> None:
-        """Create the buffers ``minimum`` and ``maximum`` as the empty range."""
+        """Make the buffers ``minimum`` and ``maximum`` the empty range: nothing was observed."""
         self.minimum: Tensor
         self.maximum: Tensor
         self.register_buffer("minimum", torch.tensor(torch.inf), persistent=False)

@@ -1,15 +1,14 @@
-"""The range that loses least in the mean square."""
+"""The range that loses least in the mean square, each end on its own."""
 
 import torch
 from torch import Tensor
 
-from bitladder.quantization.observers.base import Observer
-from bitladder.quantization.scheme import Scheme
+from bitladder.quantization.observers.binned import BinnedObserver, squared_error
 
 CANDIDATES = 128
 
 
-class HistogramObserver(Observer):
+class HistogramObserver(BinnedObserver):
     """Counts values in a histogram, then clips where the expected squared error is smallest.
 
     A wide range rounds every value coarsely; a narrow one clips the tails. The histogram holds
@@ -22,65 +21,25 @@ class HistogramObserver(Observer):
         bins: Number of bins, at least 16.
 
     Raises:
-        ValueError: If the scheme is per channel, or there are too few bins.
+        UserError: If the scheme is per channel, or there are too few bins.
     """
 
-    def __init__(self, scheme: Scheme, bins: int = 2048) -> None:
-        super().__init__(scheme)
-        if scheme.channel_axis is not None:
-            raise ValueError("HistogramObserver keeps one range for a tensor, not one a channel")
-        if bins < 16:
-            raise ValueError(f"bins must be at least 16, not {bins}")
-        self.bins = bins
-        self.unseen()
-        self.counts: Tensor
-        self.register_buffer("counts", torch.zeros(bins), persistent=False)
-
-    def observe(self, x: Tensor) -> None:
-        """Add the values of ``x`` to the counts, widening the histogram where needed."""
-        minimum, maximum = self.extremes(x)
-        minimum = torch.minimum(minimum, self.minimum)
-        maximum = torch.maximum(maximum, self.maximum)
-        if self.saw_data and (minimum < self.minimum or maximum > self.maximum):
-            self.counts = _histogram(self._centers(), minimum, maximum, self.bins, self.counts)
-        self.minimum, self.maximum = minimum, maximum
-        self.counts = self.counts + _histogram(x.flatten(), minimum, maximum, self.bins)
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        """The clipped minimum and maximum; all of the range when it is a single point."""
-        if not bool(self.minimum < self.maximum):
-            return self.minimum, self.maximum
+    def clip(self, least: Tensor, greatest: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends with the least squared error; shapes as in :class:`BinnedObserver`."""
+        values = (least + greatest) / 2
         minimum, maximum = self.minimum, self.maximum
-        shrink = torch.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES, device=self.counts.device)
+        shrink = torch.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES, device=values.device)
         for _ in range(2):
             if maximum > 0:
-                maximum = self._best(minimum.expand(CANDIDATES), self.maximum * shrink)[1]
+                maxima = self.maximum * shrink
+                minima = minimum.expand(CANDIDATES)
+                maximum = maxima[
+                    squared_error(self.scheme, minima, maxima, values, counts).argmin()
+                ]
             if minimum < 0:
-                minimum = self._best(self.minimum * shrink, maximum.expand(CANDIDATES))[0]
+                minima = self.minimum * shrink
+                maxima = maximum.expand(CANDIDATES)
+                minimum = minima[
+                    squared_error(self.scheme, minima, maxima, values, counts).argmin()
+                ]
         return minimum, maximum
-
-    def _best(self, minima: Tensor, maxima: Tensor) -> tuple[Tensor, Tensor]:
-        """The candidate range with the least squared error over the counted values."""
-        format = self.scheme.format
-        scale, zero_point = self.scheme.qparams(minima, maxima)
-        scale, zero_point = scale[:, None], zero_point[:, None]
-        values = self._centers()
-        codes = (torch.round(values / scale) + zero_point).clamp(format.minimum, format.maximum)
-        error = ((codes - zero_point) * scale - values).square() @ self.counts
-        best = error.argmin()
-        return minima[best], maxima[best]
-
-    def _centers(self) -> Tensor:
-        width = (self.maximum - self.minimum) / self.bins
-        steps = torch.arange(self.bins, device=self.counts.device) + 0.5
-        return self.minimum + steps * width
-
-
-def _histogram(
-    values: Tensor, low: Tensor, high: Tensor, bins: int, weights: Tensor | None = None
-) -> Tensor:
-    """Counts of ``values`` in ``bins`` equal bins of ``[low, high]``, fp32, shape ``[bins]``."""
-    width = ((high - low) / bins).clamp(min=torch.finfo(torch.float32).tiny)
-    index = ((values - low) / width).long().clamp(0, bins - 1)
-    ones = torch.ones_like(values) if weights is None else weights
-    return torch.zeros(bins, device=values.device).scatter_add_(0, index, ones)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bitladder.errors import UserError
 from bitladder.quantization.observers.base import Observer
 from bitladder.quantization.scheme import Scheme
 
@@ -18,13 +19,13 @@ class MovingAverageObserver(Observer):
         averaging_constant: The weight of the newest batch, in (0, 1]; 1 keeps only the newest.
 
     Raises:
-        ValueError: If ``averaging_constant`` is outside (0, 1].
+        UserError: If ``averaging_constant`` is outside (0, 1].
     """
 
     def __init__(self, scheme: Scheme, averaging_constant: float = 0.01) -> None:
         super().__init__(scheme)
         if not 0.0 < averaging_constant <= 1.0:
-            raise ValueError(f"averaging_constant must be in (0, 1], not {averaging_constant}")
+            raise UserError(f"averaging_constant must be in (0, 1], not {averaging_constant}")
         self.averaging_constant = averaging_constant
         self.unseen()
 
