@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             recipe = Recipe(method="ptq", observer=observer, weight_observer=weight_observer)
             row: dict[str, Any] = {
                 "model": name,
+                "float_accuracy": _accuracy(model, test),
                 "observer": observer.__name__,
                 "weight_observer": weight_observer.__name__,
                 "clean": _measure(model, recipe, batches, test),
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--outlier", type=float, default=100.0, help="the bright pixel's value")
     parser.add_argument("--out", type=Path, default=Path("benchmark_observers.json"))

@@ -49,3 +49,11 @@ def test_the_divergence_is_that_of_a_count_by_hand() -> None:
     expected = sum(a / 20 * math.log((a / 20) / (b / 18)) for a, b in zip(p, q, strict=True))
     found = observer._divergence(low, high, values, counts)
     assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_zeros_behind_a_relu_do_not_narrow_the_range() -> None:
+    x = torch.rand(50_000, generator=torch.Generator().manual_seed(0))
+    relu = torch.cat([x, torch.zeros(50_000)])
+    observer = EntropyObserver(ACTIVATION)
+    observer(relu)
+    assert observer.range()[1] > 0.9

@@ -1,6 +1,7 @@
 """The range that keeps the distribution of the values most alike."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bitladder.quantization.observers.binned import BinnedObserver, within
@@ -14,7 +15,8 @@ class EntropyObserver(BinnedObserver):
     Migacz, "8-bit Inference with TensorRT" (GTC 2017): the magnitude to clip at is that with the
     least Kullback-Leibler divergence between the distribution, its outliers moved to the ends, and
     what the codes leave of it. Less than one bin a code says nothing, so at the least
-    ``codes / bins`` of the largest magnitude is kept: an eighth for 8 bits and 2048 bins.
+    ``codes / bins`` of the largest magnitude is kept: an eighth for 8 bits and 2048 bins. Zeros
+    count no more than their neighbours do.
 
     Args:
         scheme: The grid that the range is for; one range for the whole tensor only.
@@ -34,6 +36,7 @@ class EntropyObserver(BinnedObserver):
         minimum, maximum = least.min(), greatest.max()
         thresholds = torch.maximum(-minimum, maximum) * ratios
         minima, maxima = within(thresholds, minimum, maximum)
+        counts = _without_zeros(least, greatest, counts)
         best = self._divergence(minima, maxima, (least + greatest) / 2, counts).argmin()
         return minima[best], maxima[best]
 
@@ -61,3 +64,14 @@ class EntropyObserver(BinnedObserver):
         q = spread / spread.sum(1, keepdim=True)
         divergence = torch.where(inside, p * (p / q).log(), 0.0).sum(1)
         return torch.where(inside.any(1), divergence, torch.inf)
+
+
+def _without_zeros(least: Tensor, greatest: Tensor, counts: Tensor) -> Tensor:
+    """``counts``, that of zero's bin no greater than its greater neighbour's.
+
+    Every grid holds zero exactly. The many zeros behind a ReLU would hide all the rest: their code
+    spreads them over its other bins, which only the narrowest range avoids.
+    """
+    below, above = F.pad(counts, (1, 0))[:-1], F.pad(counts, (0, 1))[1:]
+    zero = (least <= 0) & (greatest >= 0)
+    return torch.where(zero, torch.minimum(counts, torch.maximum(below, above)), counts)
