@@ -10,12 +10,14 @@ import torch
 from bitladder.cli.build import instantiate
 from bitladder.cli.configs import conf_dir, groups
 from bitladder.cli.schema import Config
+from bitladder.errors import UserError
 
 Configure = Callable[..., Config]
 
 GROUPS = {group: names for group, names in groups(conf_dir()).items() if group != "local"}
 CHOICES = [(group, name) for group, names in GROUPS.items() for name in names if group != "hydra"]
 NEEDS_HARDWARE = {("trainer", "gpu")}
+HISTOGRAM = "bitladder.quantization.HistogramObserver"
 BELONGS_TO = {"quantization/observer": "quantization=qat"}
 
 
@@ -64,6 +66,27 @@ def test_every_choice_over_the_default(
         built = instantiate(node, where, **_supplied(section, tmp_path))
         if node.get("_partial_"):
             _build_partial(section, built)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (
+            [f"+quantization.weight_observer={{_target_: {HISTOGRAM}, _partial_: true}}"],
+            "quantization.weight_observer: HistogramObserver keeps one range for a tensor",
+        ),
+        (
+            ["quantization/observer=percentile", "quantization.observer.percentile=0.999"],
+            "quantization.observer: percentile must be in",
+        ),
+    ],
+)
+def test_what_an_observer_refuses_is_refused_before_training(
+    overrides: list[str], complaint: str, configure: Configure
+) -> None:
+    config = configure("quantization=ptq", *overrides)
+    with pytest.raises(UserError, match=complaint):
+        instantiate(config.quantization, "quantization")
 
 
 @pytest.mark.parametrize("name", GROUPS.get("experiment", []))
