@@ -22,12 +22,14 @@ from bitladder.callbacks.ranks import on_rank_zero, require_whole_model
 from bitladder.callbacks.target import find_target, same_state
 from bitladder.errors import UserError
 from bitladder.quantization import (
+    Activations,
     Call,
     Deployment,
     LayerPlan,
     MinMaxObserver,
     Recipe,
     Schedule,
+    Weights,
     average_batch_norms,
     float_copy,
     join_ranks,
@@ -78,6 +80,8 @@ class Quantization(L.Callback):
         observer: Makes the observer of a layer's input from its scheme: a class such as
             :class:`bitladder.quantization.HistogramObserver`, a partial, or your own.
         weight_observer: The same for weights.
+        weights: The grid of weights; 8 bits, symmetric, per channel by default.
+        activations: The grid of inputs; 8 bits, affine, per tensor by default.
         skip: Name patterns of layers to leave in float.
         only: Name patterns of the layers to quantize, all if empty.
         start: When ``qat`` starts to round: an epoch (int) or a fraction of the training (float).
@@ -108,6 +112,8 @@ class Quantization(L.Callback):
         target: str | None = None,
         observer: MakeObserver | None = None,
         weight_observer: MakeObserver | None = None,
+        weights: Weights | None = None,
+        activations: Activations | None = None,
         skip: Sequence[str] = (),
         only: Sequence[str] = (),
         start: Moment = 0,
@@ -127,7 +133,11 @@ class Quantization(L.Callback):
                 f"quantization.calibration_batches={calibration_batches}: write at least 1"
             )
         self.recipe = Recipe(
-            method=method, observer=observer, weight_observer=weight_observer or MinMaxObserver
+            method=method,
+            observer=observer,
+            weight_observer=weight_observer or MinMaxObserver,
+            weights=weights or Weights(),
+            activations=activations or Activations(),
         )
         self.schedule = Schedule(
             start=start, freeze_observers=freeze_observers, freeze_batchnorm=freeze_batchnorm

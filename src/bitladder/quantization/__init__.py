@@ -6,6 +6,7 @@
 """
 
 from bitladder.quantization.calibrate import calibrate
+from bitladder.quantization.choice import Activations, Weights
 from bitladder.quantization.convert import convert, float_copy
 from bitladder.quantization.deploy import Deployment, deploy, export
 from bitladder.quantization.observers import (
@@ -37,6 +38,7 @@ from bitladder.quantization.watch import Call, watch
 __all__ = [
     "ACTIVATION",
     "WEIGHT",
+    "Activations",
     "Call",
     "Deployment",
     "EntropyObserver",
@@ -50,6 +52,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Scheme",
+    "Weights",
     "average_batch_norms",
     "calibrate",
     "convert",

@@ -63,7 +63,7 @@ def scheme_of(layer: QuantizedLayer) -> dict[str, Any]:
     described: dict[str, Any] = {
         "weight": {
             "bits": weight.scheme.format.bits,
-            "scheme": "symmetric per channel",
+            "scheme": str(weight.scheme),
             "observer": type(weight.observer).__name__,
             "scale": weight.scale.tolist(),
             "zero_point": weight.zero_point.tolist(),
@@ -72,7 +72,7 @@ def scheme_of(layer: QuantizedLayer) -> dict[str, Any]:
     }
     if isinstance(input, Unquantized):
         return described
-    described["input"] = {"bits": input.scheme.format.bits, "scheme": "affine per tensor"}
+    described["input"] = {"bits": input.scheme.format.bits, "scheme": str(input.scheme)}
     if isinstance(input, DynamicQuantize):
         described["input"] |= {"observer": "dynamic", "scale": None, "zero_point": None}
     else:

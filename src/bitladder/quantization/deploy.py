@@ -178,7 +178,7 @@ def _record(
         record["reason"] = f"folded into {folded[plan.name]}"
     if plan.quantized:
         layer = layers[plan.name]
-        record |= {"kernel": layer.kernel, "kernel_reason": layer.why_weight_only}
+        record |= {"kernel": layer.kernel, "kernel_reason": layer.kernel_reason}
         record |= {"sqnr_db": sqnr[plan.name]}
         record["multiply_adds"] = counted.by_layer[plan.name]
         record |= scheme_of(layer)

@@ -17,7 +17,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme) 
 
     Args:
         x: Floating tensor of any shape.
-        scale: fp32, shape ``[]`` or ``[channels]``.
+        scale: fp32, shape ``[]`` or one for each of the scheme's rows of ``x``.
         zero_point: int32, of the same shape.
         scheme: The grid.
 
@@ -25,11 +25,12 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme) 
         A tensor of the shape and dtype of ``x``.
     """
     low, high, axis = scheme.format.minimum, scheme.format.maximum, scheme.channel_axis
+    rows = scheme.rows(x.float())
     if axis is None:
-        y = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero_point, low, high)
+        y = torch.fake_quantize_per_tensor_affine(rows, scale, zero_point, low, high)
     else:
-        y = torch.fake_quantize_per_channel_affine(x.float(), scale, zero_point, axis, low, high)
-    return y.to(x.dtype)
+        y = torch.fake_quantize_per_channel_affine(rows, scale, zero_point, axis, low, high)
+    return y.reshape(x.shape).to(x.dtype)
 
 
 class FakeQuantize(Float32State):
@@ -74,7 +75,7 @@ class FakeQuantize(Float32State):
                 self.observer.unseen()
                 # No weight changes during calibration: seeing it once is enough.
                 self.calibrating = False
-            self.observer(x)
+            self.observer(self.scheme.rows(x))
             if self.observer.saw_data:
                 self.scale, self.zero_point = self.scheme.qparams(*self.observer.range())
         if not self.quantizing:
@@ -98,7 +99,7 @@ class DynamicQuantize(Float32State):
     """Rounds every tensor to the grid of its own minimum and maximum, as it comes.
 
     Args:
-        scheme: The grid; one range for the whole tensor.
+        scheme: The grid; one range for the whole tensor, or one a token.
     """
 
     def __init__(self, scheme: Scheme) -> None:
@@ -115,7 +116,8 @@ class DynamicQuantize(Float32State):
         """``x``, rounded to its own grid if ``quantizing``; same shape and dtype."""
         if not self.quantizing or not x.numel():
             return x
-        scale, zero_point = self.scheme.qparams(*torch.aminmax(x.detach().float()))
+        extremes = self.scheme.extremes(self.scheme.rows(x.detach().float()))
+        scale, zero_point = self.scheme.qparams(*extremes)
         return fake_quantize(x, scale, zero_point, self.scheme)
 
 

@@ -176,4 +176,4 @@ def _why_float(
         return "named in skip"
     if only and not matches(name, only):
         return "not named in only"
-    return twin.why_float(module) or recipe.why_not(twin)
+    return twin.why_float(module) or recipe.why_not(module)

@@ -19,28 +19,35 @@ def quantize_dequantize(x: Tensor, scale: float, zero_point: int, scheme: Scheme
 def quantize_dequantize_dynamic(x: Tensor, scheme: Scheme) -> Tensor:
     """``x`` (fp32, any shape) through integer codes with the scale of its own range."""
     low, high, dtype = scheme.format.minimum, scheme.format.maximum, scheme.format.dtype
+    if scheme.per == "token":
+        rows = scheme.rows(x)
+        scale, zero_point = scheme.qparams(*scheme.extremes(rows))
+        codes = quantize_rows(rows, scale, zero_point, scheme)
+        return dequantize_rows(codes, scale, zero_point, scheme).reshape(x.shape)
+    if scheme.symmetric:
+        scale, zero_point = scheme.qparams(*scheme.extremes(x))
+        codes = _ops.quantize_per_tensor.tensor(x, scale, zero_point, low, high, dtype)
+        return _ops.dequantize_per_tensor.tensor(codes, scale, zero_point, low, high, dtype)
     eps = torch.finfo(torch.float32).eps
     scale, zero_point = _ops.choose_qparams.tensor(x, low, high, eps, dtype)
     codes = _ops.quantize_per_tensor.tensor(x, scale, zero_point, low, high, dtype)
     return _ops.dequantize_per_tensor.tensor(codes, scale, zero_point, low, high, dtype)
 
 
-def quantize_weight(weight: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme) -> Tensor:
-    """The integer codes of a weight, of the dtype of the scheme's format.
+def quantize_rows(rows: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme) -> Tensor:
+    """Integer codes, of the dtype of the scheme's format.
 
     Args:
-        weight: fp32.
-        scale: fp32, shape ``[channels]`` along the scheme's axis.
+        rows: fp32, a weight or what :meth:`Scheme.rows` makes of an input.
+        scale: fp32, shape ``[rows]``: one for each index of axis 0.
         zero_point: Integer, of the same shape.
-        scheme: The grid, per channel.
+        scheme: The grid.
     """
     low, high, dtype = scheme.format.minimum, scheme.format.maximum, scheme.format.dtype
-    axis = scheme.channel_axis
-    return _ops.quantize_per_channel.default(weight, scale, zero_point, axis, low, high, dtype)
+    return _ops.quantize_per_channel.default(rows, scale, zero_point, 0, low, high, dtype)
 
 
-def dequantize_weight(codes: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme) -> Tensor:
-    """The fp32 weight that the codes stand for."""
+def dequantize_rows(codes: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme) -> Tensor:
+    """What the codes stand for, fp32."""
     low, high, dtype = scheme.format.minimum, scheme.format.maximum, scheme.format.dtype
-    axis = scheme.channel_axis
-    return _ops.dequantize_per_channel.default(codes, scale, zero_point, axis, low, high, dtype)
+    return _ops.dequantize_per_channel.default(codes, scale, zero_point, 0, low, high, dtype)

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from torch import nn
+
 from bitladder.errors import UserError
-from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
-from bitladder.quantization.layers import QuantizedLayer
+from bitladder.quantization.choice import Activations, Weights
+from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize, Unquantized
+from bitladder.quantization.layers import TWINS
 from bitladder.quantization.observers import (
     HistogramObserver,
     MinMaxObserver,
     MovingAverageObserver,
     Observer,
 )
-from bitladder.quantization.scheme import ACTIVATION, WEIGHT, Scheme
+from bitladder.quantization.scheme import Scheme
 
 Method = Literal["dynamic", "ptq", "qat"]
 MakeObserver = Callable[[Scheme], Observer]
@@ -30,8 +33,8 @@ class Recipe:
     """How to quantize.
 
     Raises:
-        UserError: If ``method`` is none of ``dynamic``, ``ptq`` and ``qat``, or an observer refuses
-            its scheme or its arguments.
+        UserError: If ``method`` is none of ``dynamic``, ``ptq`` and ``qat``, does not fit the grid
+            of inputs, or an observer refuses its scheme or its arguments.
     """
 
     method: Method
@@ -40,32 +43,62 @@ class Recipe:
     """Makes the observer of an input from its scheme; the method's default if ``None``."""
     weight_observer: MakeObserver = field(default=MinMaxObserver)
     """Makes the observer of a weight from its scheme."""
+    weights: Weights = field(default_factory=Weights)
+    """The grid of weights."""
+    activations: Activations = field(default_factory=Activations)
+    """The grid of inputs."""
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             choices = ", ".join(get_args(Method))
             raise UserError(f"quantization method {self.method!r} is not one of {choices}")
+        if self.method == "ptq" and self.activations.per == "token":
+            raise UserError(
+                "quantization.activations.per=token takes ranges as they come, there is nothing to"
+                " calibrate: write quantization=dynamic"
+            )
+        if self.method == "dynamic" and self.activations.per == "none":
+            raise UserError(
+                "quantization.activations.per=none leaves no range that could come at run time:"
+                " write quantization=ptq"
+            )
         # What an observer refuses is refused now, not when a model is prepared.
         self.input_quantizer()
         self.weight_quantizer()
 
-    def why_not(self, twin: type[QuantizedLayer]) -> str | None:
-        """The reason why layers of this type stay float under this recipe, if they do."""
-        if self.method == "dynamic" and not twin.takes_dynamic_input:
-            return "no int8 kernel takes a convolution whose input range comes at run time"
-        return None
+    @property
+    def dynamic(self) -> bool:
+        """Whether the ranges of inputs are taken as they come, and no observer learns them."""
+        return self.method == "dynamic" or self.activations.per == "token"
 
-    def input_quantizer(self) -> FakeQuantize | DynamicQuantize:
+    def why_not(self, layer: nn.Module) -> str | None:
+        """The reason why a layer that has a twin stays float under this recipe, if it does."""
+        twin = TWINS[type(layer)]
+        if self.dynamic and not twin.takes_dynamic_input:
+            return "no int8 kernel takes a convolution whose input range comes at run time"
+        size = self.weights.group_size
+        if size is None:
+            return None
+        inputs = twin.inputs(layer)
+        if inputs is None:
+            return "its matrices are of different widths: no group fits them all"
+        return f"a group of {size} does not divide its {inputs} inputs" if inputs % size else None
+
+    def input_quantizer(self) -> FakeQuantize | DynamicQuantize | Unquantized:
         """A fresh quantizer for a layer's input."""
-        if self.method == "dynamic":
-            return DynamicQuantize(ACTIVATION)
+        scheme = self.activations.scheme
+        if scheme is None:
+            return Unquantized()
+        if self.dynamic:
+            return DynamicQuantize(scheme)
         make = self.observer or DEFAULT_OBSERVERS[self.method]
-        return FakeQuantize(ACTIVATION, _observer("observer", make, ACTIVATION))
+        return FakeQuantize(scheme, _observer("observer", make, scheme))
 
     def weight_quantizer(self) -> FakeQuantize:
         """A fresh quantizer for a layer's weight."""
-        observer = _observer("weight_observer", self.weight_observer, WEIGHT)
-        return FakeQuantize(WEIGHT, observer, memoryless=True)
+        scheme = self.weights.scheme
+        observer = _observer("weight_observer", self.weight_observer, scheme)
+        return FakeQuantize(scheme, observer, memoryless=True)
 
 
 def _observer(key: str, make: MakeObserver, scheme: Scheme) -> Observer:

@@ -7,6 +7,7 @@ from torch import nn
 from bitladder.errors import UserError
 from bitladder.quantization.layers import BatchNorm, QuantizedLayer
 from bitladder.quantization.prepare import quantized_layers
+from bitladder.quantization.state import Float32State
 
 
 def quantization_state(model: nn.Module) -> dict[str, Any]:
@@ -19,11 +20,8 @@ def quantization_state(model: nn.Module) -> dict[str, Any]:
     return {
         name: {
             "batch_norm": None if layer.batch_norm is None else names[layer.batch_norm],
-            "input": {"tensors": layer.input_quantize.state(), **_switches(layer.input_quantize)},
-            "weight": {
-                "tensors": layer.weight_quantize.state(),
-                **_switches(layer.weight_quantize),
-            },
+            "input": _quantizer_state(layer.input_quantize),
+            "weight": _quantizer_state(layer.weight_quantize),
         }
         for name, layer in quantized_layers(model).items()
     }
@@ -50,6 +48,12 @@ def load_quantization_state(model: nn.Module, state: dict[str, Any]) -> None:
             (layer.input_quantize, saved["input"]),
             (layer.weight_quantize, saved["weight"]),
         ):
+            grid = _grid(quantizer)
+            if part.get("grid", grid) != grid:  # checkpoints had none while there was one alone
+                raise UserError(
+                    f"the checkpoint rounds {name} to another grid ({part['grid']}, not {grid}):"
+                    " use the quantization.weights and activations it was trained with"
+                )
             try:
                 quantizer.load_state(part["tensors"])
             except KeyError as error:
@@ -62,10 +66,19 @@ def load_quantization_state(model: nn.Module, state: dict[str, Any]) -> None:
                     setattr(quantizer, switch, part[switch])
 
 
-def _switches(quantizer: nn.Module) -> dict[str, bool]:
+def _quantizer_state(quantizer: Float32State) -> dict[str, Any]:
     return {
-        switch: bool(getattr(quantizer, switch, False)) for switch in ("observing", "quantizing")
+        "grid": _grid(quantizer),
+        "tensors": quantizer.state(),
+        "observing": bool(getattr(quantizer, "observing", False)),
+        "quantizing": bool(getattr(quantizer, "quantizing", False)),
     }
+
+
+def _grid(quantizer: Float32State) -> str:
+    """The grid of a quantizer in words; of one that rounds nothing, ``float``."""
+    scheme = getattr(quantizer, "scheme", None)
+    return f"{scheme.format.name} {scheme}" if scheme else "float"
 
 
 def _batch_norm(model: nn.Module, name: str) -> BatchNorm:

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from bitladder.quantization.choice import why_no_kernel
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize, Unquantized
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-Kernel = Literal["int8", "weight-only"]
-"""What runs a layer: an int8 kernel, or a float one on a weight that is stored as int8 codes."""
+Kernel = Literal["int8", "weight-only", "none"]
+"""What runs a layer: an int8 kernel; a float one on a weight that is stored as codes; or a float
+one that simulates, on rounded inputs, a kernel that does not exist."""
 
 
 class QuantizedLayer(nn.Module):
@@ -29,7 +31,7 @@ class QuantizedLayer(nn.Module):
     __constants__: ClassVar[list[str]]
     float_type: ClassVar[type[nn.Module]]
     why_weight_only: ClassVar[str | None] = None
-    """Why only the weight is int8, and the kernel float; ``None`` if there is an int8 kernel."""
+    """Why only the weight of such a layer is ever quantized; ``None`` if its input can be too."""
     takes_dynamic_input: ClassVar[bool] = True
     """Whether there is a kernel for an input whose range comes at run time."""
     weight: Tensor
@@ -61,10 +63,26 @@ class QuantizedLayer(nn.Module):
         """The reason why this very layer cannot become the twin, if it cannot."""
         return None
 
+    @classmethod
+    def inputs(cls, layer: nn.Module) -> int | None:
+        """The number of inputs of each channel of this layer, if all have equally many."""
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        return weight.shape[1]
+
     @property
     def kernel(self) -> Kernel:
         """What runs the layer once it is converted."""
-        return "weight-only" if self.why_weight_only else "int8"
+        if isinstance(self.input_quantize, Unquantized):
+            return "weight-only"
+        return "none" if self.kernel_reason else "int8"
+
+    @property
+    def kernel_reason(self) -> str | None:
+        """Why no int8 kernel runs the layer once it is converted; ``None`` if one does."""
+        if isinstance(self.input_quantize, Unquantized):
+            return self.why_weight_only or "its input is float: quantization.activations.per=none"
+        return why_no_kernel(self.weight_quantize.scheme, self.input_quantize.scheme)
 
     @property
     def batch_norm(self) -> BatchNorm | None:

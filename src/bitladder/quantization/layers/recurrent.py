@@ -21,6 +21,11 @@ class QuantRecurrent(QuantizedLayer, nn.RNNBase):  # pyright: ignore[reportIncom
         " loop: codes and a scale a row are stored"
     )
 
+    @classmethod
+    def inputs(cls, layer: nn.Module) -> None:
+        """Its matrices are of different widths."""
+        return None
+
     @property
     def matrices(self) -> dict[str, Tensor]:
         """The parameters that are quantized, by name, shape ``[rows, columns]`` each."""

@@ -19,6 +19,12 @@ class QuantTransposed(QuantChannelsFirst, _ConvTransposeNd):
 
     transpose: ClassVar[Callable[..., Tensor]]
 
+    @classmethod
+    def inputs(cls, layer: nn.Module) -> int:
+        """Its parameter has the inputs of all groups first."""
+        assert isinstance(layer, _ConvTransposeNd)
+        return layer.in_channels // layer.groups
+
     def outputs_first(self, weight: Tensor) -> Tensor:
         """``[in, out / groups, *kernel]`` to ``[out, in / groups, *kernel]``."""
         return _swap(weight, self.groups)

@@ -18,7 +18,7 @@ class Observer(Float32State):
 
     Args:
         scheme: The grid that the range is for. With a ``channel_axis`` the observer keeps one
-            range a channel.
+            range a row of :meth:`Scheme.rows`.
 
     Attributes:
         joined: Whether to observe what all ranks of the process group see, as if it were one
@@ -69,12 +69,7 @@ class Observer(Float32State):
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Minimum and maximum of ``x``: of all of it, or per channel if the scheme says so."""
-        axis = self.scheme.channel_axis
-        if axis is None:
-            minimum, maximum = torch.aminmax(x)
-        else:
-            minimum, maximum = torch.aminmax(x.movedim(axis, 0).flatten(1), dim=1)
-        return minimum, maximum
+        return self.scheme.extremes(x)
 
     def unseen(self) -> None:
         """Make the buffers ``minimum`` and ``maximum`` the empty range: nothing was observed."""

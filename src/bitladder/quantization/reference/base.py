@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
 from bitladder.quantization.layers import QuantizedLayer
 from bitladder.quantization.qdq import (
-    dequantize_weight,
+    dequantize_rows,
     quantize_dequantize,
     quantize_dequantize_dynamic,
-    quantize_weight,
+    quantize_rows,
 )
 
 
@@ -34,10 +34,17 @@ class ReferenceLayer(nn.Module):
         quantizer, input = layer.weight_quantize, layer.input_quantize
         self.weight_scheme = quantizer.scheme
         self.input_scheme = getattr(input, "scheme", quantizer.scheme)
-        scale = self.spread(quantizer.scale.float())
-        zero_point = self.spread(quantizer.zero_point.long())
+        # One scale for the whole weight is written as one a channel, which kernels take.
+        channels = weight.shape[0]
+        scale = self.spread(over_channels(quantizer.scale.float(), channels))
+        zero_point = self.spread(over_channels(quantizer.zero_point.long(), channels))
         weight = self.arrange(weight).contiguous()  # Inductor reads a transposed one in wrong order
-        codes = quantize_weight(weight, scale, zero_point, quantizer.scheme)
+        self.weight_shape = weight.shape
+        groups, scale, zero_point = scale.shape[1], scale.flatten(), zero_point.flatten()
+        # In no shape that Inductor knows, for it would take a kernel that computes something else.
+        if layer.kernel == "none" or groups > 1:
+            weight = weight.reshape(len(scale), 1, -1)
+        codes = quantize_rows(weight, scale, zero_point, quantizer.scheme)
         self.register_buffer("weight_codes", codes)
         self.register_buffer("weight_scale", scale)
         self.register_buffer("weight_zero_point", zero_point)
@@ -52,7 +59,7 @@ class ReferenceLayer(nn.Module):
         return weight
 
     def spread(self, channels: Tensor) -> Tensor:
-        """What there is one of for each output channel, for those of :meth:`arrange`."""
+        """What there is for each output channel (axis 0), for those of :meth:`arrange`."""
         return channels
 
     def rounded(self, input: Tensor) -> Tensor:
@@ -65,8 +72,14 @@ class ReferenceLayer(nn.Module):
     def weight(self) -> Tensor:
         """The weight that the codes stand for, fp32: what the model's own code may read."""
         scale, zero_point = self.weight_scale, self.weight_zero_point
-        return dequantize_weight(self.weight_codes, scale, zero_point, self.weight_scheme)
+        weight = dequantize_rows(self.weight_codes, scale, zero_point, self.weight_scheme)
+        return weight if weight.shape == self.weight_shape else weight.reshape(self.weight_shape)
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output, fp32; arguments as the float layer's, floating ones fp32."""
         raise NotImplementedError
+
+
+def over_channels(values: Tensor, channels: int) -> Tensor:
+    """What there is one of for a tensor, each channel or each group, ``[channels, groups]``."""
+    return (values.repeat(channels) if values.dim() == 0 else values).reshape(channels, -1)

@@ -15,8 +15,14 @@ class ReferenceEmbedding(ReferenceLayer):
 
     def rows(self, indices: Tensor) -> Tensor:
         """Indices of any shape to fp32 rows, ``[..., embedding_dim]``."""
-        codes = self.weight_codes[indices].float() - self.weight_zero_point[indices].unsqueeze(-1)
-        return codes * self.weight_scale[indices].unsqueeze(-1)
+        groups = len(self.weight_scale) // self.weight_shape[0]
+        if groups > 1:
+            indices = indices.unsqueeze(-1) * groups + torch.arange(groups, device=indices.device)
+        codes = self.weight_codes.flatten(1)[indices].float()
+        rows = (codes - self.weight_zero_point[indices].unsqueeze(-1)) * self.weight_scale[
+            indices
+        ].unsqueeze(-1)
+        return rows.flatten(-2) if groups > 1 else rows
 
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape to ``[..., embedding_dim]``, fp32."""

@@ -8,8 +8,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from bitladder.errors import UserError
 from bitladder.quantization.layers import QuantLSTM, QuantRecurrent
-from bitladder.quantization.qdq import dequantize_weight, quantize_weight
-from bitladder.quantization.reference.base import ReferenceLayer
+from bitladder.quantization.qdq import dequantize_rows, quantize_rows
+from bitladder.quantization.reference.base import ReferenceLayer, over_channels
 
 
 class ReferenceRecurrent(ReferenceLayer):
@@ -31,11 +31,12 @@ class ReferenceRecurrent(ReferenceLayer):
         self.width = layer.proj_size or layer.hidden_size
         quantizer = layer.weight_quantize
         self.weight_scheme = quantizer.scheme
-        scales = layer.split(quantizer.scale.float())
-        zero_points = layer.split(quantizer.zero_point.long())
+        rows = len(layer.weight)
+        scales = layer.split(over_channels(quantizer.scale.float(), rows).flatten())
+        zero_points = layer.split(over_channels(quantizer.zero_point.long(), rows).flatten())
         for name, scale in scales.items():
             matrix = getattr(layer, name).detach().float()
-            codes = quantize_weight(matrix, scale, zero_points[name], quantizer.scheme)
+            codes = quantize_rows(matrix, scale, zero_points[name], quantizer.scheme)
             self.register_buffer(f"{name}_codes", codes)
             self.register_buffer(f"{name}_scale", scale)
             self.register_buffer(f"{name}_zero_point", zero_points[name])
@@ -46,7 +47,7 @@ class ReferenceRecurrent(ReferenceLayer):
     def weights(self) -> list[Tensor]:
         """Matrices and biases, fp32, in the order that PyTorch takes them in."""
         return [
-            dequantize_weight(
+            dequantize_rows(
                 self.get_buffer(f"{name}_codes"),
                 self.get_buffer(f"{name}_scale"),
                 self.get_buffer(f"{name}_zero_point"),

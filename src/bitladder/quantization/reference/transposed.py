@@ -60,8 +60,8 @@ class ReferenceTransposed(ReferenceLayer):
         return F.pad(weight, SECOND_CHANNEL) if self.in_channels == 1 else weight
 
     def spread(self, channels: Tensor) -> Tensor:
-        """``[out]`` to ``[out * steps]``."""
-        return channels.repeat_interleave(self.steps[0] * self.steps[1])
+        """``[out, ...]`` to ``[out * steps, ...]``."""
+        return channels.repeat_interleave(self.steps[0] * self.steps[1], dim=0)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """``[N, in, *size]`` to ``[N, out, *size]``, with or without ``N``, fp32."""
