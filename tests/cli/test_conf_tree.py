@@ -79,9 +79,12 @@ def test_every_choice_over_the_default(
             ["quantization/observer=percentile", "quantization.observer.percentile=0.999"],
             "quantization.observer: percentile must be in",
         ),
+        (["quantization.weights.bits=9"], r"quantization\.weights\.bits=9: write 2 to 8"),
+        (["quantization.weights.per=group"], r"as in quantization\.weights\.group_size=32"),
+        (["quantization.activations.per=token"], "write quantization=dynamic"),
     ],
 )
-def test_what_an_observer_refuses_is_refused_before_training(
+def test_what_cannot_be_is_refused_before_training(
     overrides: list[str], complaint: str, configure: Configure
 ) -> None:
     config = configure("quantization=ptq", *overrides)
