@@ -1,7 +1,7 @@
 """Every grid that can be chosen: against torchao, through conversion, and down to the kernels."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -51,7 +51,14 @@ def torchao(x: Tensor, scheme: Scheme, block: tuple[int, ...]) -> Tensor:
     mapping = MappingType.SYMMETRIC if scheme.symmetric else MappingType.ASYMMETRIC
     low, high, dtype = scheme.format.minimum, scheme.format.maximum, scheme.format.dtype
     scale, zero_point = choose_qparams_affine(
-        x, mapping, block, dtype, low, high, eps=SMALLEST_SCALE, scale_dtype=torch.float32
+        x,
+        mapping,
+        cast(Any, block),
+        dtype,
+        low,
+        high,
+        eps=SMALLEST_SCALE,
+        scale_dtype=torch.float32,
     )
     return _fake_quantize_affine(x, block, scale, zero_point, dtype, low, high)
 
@@ -165,7 +172,7 @@ KERNELS: list[tuple[str, Method, dict[str, Any], dict[str, Any], str]] = [
     ("linear", "ptq", {}, {"per": "none"}, "weight-only"),
     ("conv", "ptq", GROUPS, {"per": "none"}, "weight-only"),
 ]
-QUICK = [0, 6, 8, 10, 12, 14]
+QUICK = [0, 6, 10, 14]
 
 
 @pytest.mark.parametrize(
