@@ -32,6 +32,9 @@ def calibrating(model: nn.Module, *, inputs: bool = True) -> Iterator[None]:
     try:
         with torch.no_grad(), evaluating(model):
             yield
+            for quantizer in quantizers:
+                if quantizer.observer.saw_data:
+                    quantizer.settle()
     finally:
         for quantizer in quantizers:
             quantizer.calibrating = False

@@ -75,12 +75,16 @@ class FakeQuantize(Float32State):
                 self.observer.unseen()
                 # No weight changes during calibration: seeing it once is enough.
                 self.calibrating = False
-            self.observer(self.scheme.rows(x))
-            if self.observer.saw_data:
-                self.scale, self.zero_point = self.scheme.qparams(*self.observer.range())
+            # Of all the tensors of a calibration only the last need propose a grid.
+            if self.observer(self.scheme.rows(x)) and not self.calibrating:
+                self.settle()
         if not self.quantizing:
             return x
         return fake_quantize(x, self.scale, self.zero_point, self.scheme)
+
+    def settle(self) -> None:
+        """Take the grid that the observer proposes now; it must have seen data."""
+        self.scale, self.zero_point = self.scheme.qparams(*self.observer.range())
 
     def require_range(self, name: str) -> None:
         """Refuse to go on without a range.

@@ -49,10 +49,13 @@ class Observer(Float32State):
         """
         return x.flatten()
 
-    def forward(self, x: Tensor) -> None:
+    def forward(self, x: Tensor) -> bool:
         """Observe ``x`` without touching its autograd graph; an empty tensor says nothing.
 
         Where ranks are joined all of them must call this equally often, as with SyncBatchNorm.
+
+        Returns:
+            Whether anything was there to observe, on any of the ranks.
         """
         with torch.no_grad():
             x = x.detach().float()
@@ -60,6 +63,7 @@ class Observer(Float32State):
                 x = torch.cat(gather(self.essence(x) if x.numel() else x.flatten()))
             if x.numel():
                 self.observe(x)
+        return x.numel() > 0
 
     @property
     def saw_data(self) -> bool:
