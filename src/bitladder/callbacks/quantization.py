@@ -280,7 +280,9 @@ class Quantization(L.Callback):
         self._link(self._observed, self._first_calls)
         # A model that cannot be exported is better known now than after the whole training.
         first = self._first_calls[0]
-        trace(float_copy(self.model), [Call(on_cpu(first.args), on_cpu(first.kwargs))])
+        call = Call(on_cpu(first.args), on_cpu(first.kwargs))
+        name = next(name for name, x in pl_module.named_modules() if x is self.model)
+        trace(float_copy(self.model), [call], target=name)
 
     def _link(self, observed: Observed, calls: list[Call]) -> None:
         """Fold the BatchNorms that one pass has shown."""
