@@ -39,13 +39,14 @@ from bitladder.quantization import (
     quantized_layers,
     set_observing,
     set_quantizing,
+    train_quantizers,
     watch,
 )
 from bitladder.quantization.artifacts.formats import CudaLinears, Format, check_formats
 from bitladder.quantization.artifacts.write import Artifact, write_artifacts
 from bitladder.quantization.compile import trace
 from bitladder.quantization.copies import without_history
-from bitladder.quantization.modes import evaluating
+from bitladder.quantization.modes import evaluating, require_train_mode
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
 from bitladder.quantization.state_dict import is_prepared
@@ -255,6 +256,8 @@ class Quantization(L.Callback):
     ) -> None:
         """Set the phase that the schedule asks for; watch the first batch."""
         if self.recipe.method == "qat":
+            if not self._linked:
+                require_train_mode(self.model)
             self._set_phase(trainer, batch_idx)
         if not self._linked:
             set_quantizing(self.model, False)
@@ -321,6 +324,7 @@ class Quantization(L.Callback):
             )
         set_quantizing(self.model, started)
         set_observing(self.model, started and not frozen)
+        train_quantizers(self.model)
         if learns_only:
             self._wake_batch_norms()
         elif started and reached(schedule.freeze_batchnorm):

@@ -23,6 +23,7 @@ from bitladder.quantization.verify import (
     require_repeatable,
 )
 from bitladder.quantization.watch import Call
+from bitladder.quantization.weights import warn_of_lost
 
 FLOAT_AGREEMENT_DB = 60.0
 """Two orders of fp32 arithmetic differ by less noise than this; a miscompilation by more."""
@@ -96,6 +97,7 @@ def deploy(
     """
     reference = convert(model)
     layers = quantized_layers(model)
+    warn_of_lost(layers)
     int8 = {name: layer.kernel == "int8" for name, layer in layers.items()}
     points = _output_names(model)
     local = local_sqnr(model, reference, points, calls)
