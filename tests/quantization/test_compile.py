@@ -53,17 +53,6 @@ def test_an_error_of_the_models_own_names_its_line() -> None:
         trace(Dictionary().eval(), [Call((torch.randn(4, 5), torch.ones(4)), {})])
 
 
-class Times(nn.Module):
-    def forward(self, x: Tensor | float) -> Tensor:
-        return torch.ones(3) * x
-
-
-@pytest.mark.parametrize("x", [torch.randn(1, 3), 2.0])
-def test_an_example_of_fewer_than_two_samples_is_refused(x: Tensor | float) -> None:
-    with pytest.raises(UserError, match="the example batch must hold at least two samples"):
-        trace(Times().eval(), [Call((x,), {})])
-
-
 def test_the_batch_size_is_free_and_any_signature_goes_through() -> None:
     model = Dictionary().eval()
     x, mask = torch.randn(4, 3), torch.ones(4)
@@ -73,15 +62,6 @@ def test_the_batch_size_is_free_and_any_signature_goes_through() -> None:
         y, expected = program(x, mask, scale=2.0), model(x, mask, scale=2.0)
         assert y.keys() == expected.keys()
         assert all(torch.equal(y[key], expected[key]) for key in y)
-
-
-def test_a_batch_size_fixed_by_the_model_is_refused() -> None:
-    class Fixed(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.reshape(4, -1)[: x.shape[0]] + torch.ones(4, 3)
-
-    with pytest.raises(UserError, match="the model cannot be exported"):
-        trace(Fixed().eval(), [Call((torch.randn(4, 3),), {})])
 
 
 def test_the_file_alone_is_written(static: Any) -> None:
@@ -127,16 +107,6 @@ def test_a_length_that_varies_between_calls_is_free_and_others_are_not() -> None
         torch.testing.assert_close(program.module()(**arguments), model(**arguments))
     with pytest.raises(Exception, match="table"):
         program.module()(ids=arguments["ids"], mask=arguments["mask"], table=torch.randn(3, 5))
-
-
-def test_calls_with_other_arguments_from_batch_to_batch_are_refused() -> None:
-    class Masked(nn.Module):
-        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-            return x if mask is None else x * mask
-
-    x = torch.randn(3, 4)
-    with pytest.raises(UserError, match="its calls differ in which tensors they pass"):
-        trace(Masked().eval(), [Call((x,), {}), Call((x, x), {})])
 
 
 class Named(NamedTuple):

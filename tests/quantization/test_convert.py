@@ -84,7 +84,7 @@ def test_a_half_precision_model_converts_to_fp32(make_ready: Callable[..., Any])
 def test_a_layer_without_a_range_is_named(make_net: Callable[..., Any]) -> None:
     model = make_net("mlp").model
     prepare(model, Recipe(method="ptq"))
-    with pytest.raises(RunError, match=r"observer of layers\.1\.weight never saw data"):
+    with pytest.raises(RunError, match=r"observers of layers\.1\.weight, .* never saw data"):
         convert(model)
 
 

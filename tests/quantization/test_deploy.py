@@ -21,6 +21,7 @@ from bitladder.quantization import (
 )
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.recipe import Method
+from bitladder.quantization.reference import ReferenceLayer
 from bitladder.quantization.verify import output_sqnr
 
 # The modules: the package's own attributes of those names are functions.
@@ -64,6 +65,7 @@ def test_there_is_a_record_for_every_layer_and_it_is_json(
         assert record["reason"] is None
         assert record["kernel"] == "int8"
         assert record["sqnr_db"] > 30.0
+        assert record["local_sqnr_db"] > 30.0
         assert len(record["weight"]["scale"]) == len(record["weight"]["zero_point"])
         assert record["input"]["observer"] in ("dynamic", "MovingAverageObserver")
 
@@ -93,6 +95,52 @@ def test_int8_that_differs_too_much_is_refused_with_the_first_layer(
     with pytest.raises(RunError, match=message):
         deploy(net.model, net.plans, [Call((net.batches[0],), {})], path, min_sqnr_db=20.0)
     assert not path.exists()
+
+
+class Deep(nn.Module):
+    """Noise grows from layer to layer; little of it reaches the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(16, 16) for _ in range(24)])
+        for layer in self.layers:
+            nn.init.orthogonal_(layer.get_parameter("weight"))
+        self.share = 0.02
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.share * self.layers(x)
+
+
+def convert_roughly(model: nn.Module) -> nn.Module:
+    """Every layer is a little wrong, as a rounding flip here and there makes it."""
+    reference = convert(model)
+    torch.manual_seed(1)
+    for module in reference.modules():
+        if isinstance(module, ReferenceLayer):
+            module.weight_scale *= 1.0 + 0.2 * torch.randn_like(module.weight_scale)
+    return reference
+
+
+@pytest.mark.parametrize("share", [0.02, 1.0])
+def test_errors_that_add_up_are_judged_at_the_output(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, x, path = Deep().eval(), torch.randn(32, 16), tmp_path / "model.pt2"
+    model.share = share
+    plans = prepare(model, Recipe(method="ptq"))
+    calibrate(model, [x])
+    monkeypatch.setattr(DEPLOY, "convert", convert_roughly)
+    arguments: Any = (model, plans, [Call((x,), {})], path)
+    if share == 1.0:
+        message = r"at the output, SQNR -?\d.*, though each layer alone .*skip=\[layers\.\d+\]"
+        with pytest.raises(RunError, match=message):
+            deploy(*arguments, min_sqnr_db=10.0)
+        assert not path.exists()
+        return
+    records = deploy(*arguments, min_sqnr_db=10.0).layers
+    assert min(record["local_sqnr_db"] for record in records) > 10.0
+    assert min(record["sqnr_db"] for record in records) < 10.0
 
 
 class OntoInput(nn.Module):

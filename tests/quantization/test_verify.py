@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 from bitladder.errors import RunError
 from bitladder.quantization import Call
-from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
+from bitladder.quantization.verify import (
+    layer_sqnr,
+    local_sqnr,
+    output_sqnr,
+    require_repeatable,
+)
 
 CALLS = [Call((torch.ones(4, 3),), {}), Call((torch.full((2, 3), 2.0),), {})]
 
@@ -55,6 +60,43 @@ def test_the_first_layer_that_differs_is_seen_and_what_follows_it() -> None:
     assert sqnr["2"] < 50
     assert sqnr["3"] < 50
     assert not any(module._forward_hooks for net in (model, other) for module in net.modules())
+
+
+def test_in_a_deep_model_each_layer_is_judged_by_its_own_input() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(50)])
+    for layer in model:
+        nn.init.orthogonal_(layer.get_parameter("weight"))
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for layer in other:
+            layer.get_parameter("weight").mul_(1.0 + 0.05 * torch.randn(8, 8))
+        other.get_submodule("30").get_parameter("weight").mul_(1.5)
+    names, calls = [str(i) for i in range(50)], [Call((torch.randn(64, 8),), {})]
+    along = layer_sqnr(model, other, names, calls)
+    local = local_sqnr(model, other, {name: name for name in names}, calls)
+    assert along["20"] < 20
+    assert [name for name, db in local.items() if db < 20] == ["30"]
+    assert not any(x._forward_hooks or x._forward_pre_hooks for x in model.modules())
+
+
+def test_a_folded_layer_is_compared_behind_its_batchnorm() -> None:
+    norm = nn.BatchNorm1d(3, eps=0.0).eval()
+    norm.get_buffer("running_var").fill_(4.0)
+    model = nn.Sequential(nn.Linear(3, 3), norm)
+    other = nn.Sequential(copy.deepcopy(model[0]), nn.Identity())
+    with torch.no_grad():
+        other.get_submodule("0").get_parameter("weight").mul_(0.5)
+        other.get_submodule("0").get_parameter("bias").mul_(0.5)
+    assert local_sqnr(model, other, {"0": "1"}, CALLS)["0"] > 100
+    assert local_sqnr(model, other, {"0": "0"}, CALLS)["0"] < 10
+
+
+def test_a_layer_that_runs_twice_is_compared_twice() -> None:
+    model, other = nn.Sequential(nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 3))
+    model.append(model[0])
+    other.load_state_dict({f"0.{key}": value for key, value in model[0].state_dict().items()})
+    assert local_sqnr(model, other, {"0": "0"}, CALLS) == {"0": math.inf}
 
 
 def test_a_package_that_repeats_itself_passes() -> None:

@@ -41,13 +41,14 @@ from bitladder.quantization import (
     quantized_layers,
     set_observing,
     set_quantizing,
+    train_quantizers,
     watch,
 )
 from bitladder.quantization.artifacts.formats import CudaLinears, Format, check_formats
 from bitladder.quantization.artifacts.write import Artifact, write_artifacts
 from bitladder.quantization.compile import trace
 from bitladder.quantization.copies import without_history
-from bitladder.quantization.modes import evaluating
+from bitladder.quantization.modes import evaluating, require_train_mode
 from bitladder.quantization.recipe import MakeObserver, Method
 from bitladder.quantization.schedule import Moment
 from bitladder.quantization.state_dict import is_prepared
@@ -265,6 +266,8 @@ class Quantization(L.Callback):
     ) -> None:
         """Set the phase that the schedule asks for; watch the first batch."""
         if self.recipe.method == "qat":
+            if not self._linked:
+                require_train_mode(self.model)
             self._set_phase(trainer, batch_idx)
         if not self._linked:
             set_quantizing(self.model, False)
@@ -290,7 +293,9 @@ class Quantization(L.Callback):
         self._link(self._observed, self._first_calls)
         # A model that cannot be exported is better known now than after the whole training.
         first = self._first_calls[0]
-        trace(float_copy(self.model), [Call(on_cpu(first.args), on_cpu(first.kwargs))])
+        call = Call(on_cpu(first.args), on_cpu(first.kwargs))
+        name = next(name for name, x in pl_module.named_modules() if x is self.model)
+        trace(float_copy(self.model), [call], target=name)
 
     def _link(self, observed: Observed, calls: list[Call]) -> None:
         """Fold the BatchNorms that one pass has shown."""
@@ -329,6 +334,7 @@ class Quantization(L.Callback):
             )
         set_quantizing(self.model, started)
         set_observing(self.model, started and not frozen)
+        train_quantizers(self.model)
         if learns_only:
             self._wake_batch_norms()
         elif started and reached(schedule.freeze_batchnorm):

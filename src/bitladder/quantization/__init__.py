@@ -27,6 +27,7 @@ from bitladder.quantization.prepare import (
     quantized_layers,
     set_observing,
     set_quantizing,
+    train_quantizers,
 )
 from bitladder.quantization.ranks import average_batch_norms
 from bitladder.quantization.recipe import Recipe
@@ -68,5 +69,6 @@ __all__ = [
     "quantized_layers",
     "set_observing",
     "set_quantizing",
+    "train_quantizers",
     "watch",
 ]

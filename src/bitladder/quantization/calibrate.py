@@ -10,6 +10,7 @@ from bitladder.errors import UserError
 from bitladder.quantization.fake_quantize import FakeQuantize
 from bitladder.quantization.modes import evaluating
 from bitladder.quantization.prepare import quantized_layers, set_quantizing
+from bitladder.quantization.ranges import require_ranges
 from bitladder.quantization.watch import Call
 
 
@@ -76,8 +77,5 @@ def finish(model: nn.Module) -> None:
     Raises:
         RunError: If a layer never ran, or saw NaN or infinity.
     """
-    for name, layer in quantized_layers(model).items():
-        layer.weight_quantize.require_range(f"{name}.weight")
-        if isinstance(layer.input_quantize, FakeQuantize):
-            layer.input_quantize.require_range(f"the input of {name}")
+    require_ranges(model)
     set_quantizing(model, True)

@@ -1,34 +1,33 @@
 """From a module to one file that PyTorch alone loads and runs."""
 
-import inspect
 import logging
 import re
 import shlex
 import subprocess
-import sysconfig
 import tempfile
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._inductor import config as inductor_config
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InductorError
-from torch.export import Dim, ExportedProgram
-from torch.utils import _pytree as pytree
+from torch.export import ExportedProgram
 
 from bitladder.errors import RunError, UserError
+from bitladder.quantization.example import example_call
+from bitladder.quantization.export_failure import why_not_exported
 from bitladder.quantization.hoist import hoist_rounding
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.package import slim
 from bitladder.quantization.signature import inputs_of, to_text
-from bitladder.quantization.trees import plain, tensors
+from bitladder.quantization.trees import plain
 from bitladder.quantization.watch import Call
 
 _INDUCTOR_OPTIONS: dict[str, Any] = {
@@ -49,26 +48,37 @@ _ONE_USE_OF_REGEX = [
 ]
 
 
-def trace(model: nn.Module, calls: Sequence[Call]) -> ExportedProgram:
+def trace(model: nn.Module, calls: Sequence[Call], *, target: str = "") -> ExportedProgram:
     """Export a module with a free batch size, its outputs in plain containers.
 
     Args:
         model: The module, in eval mode.
         calls: Arguments of real passes. Dimension 0 of every tensor that has the batch's size is
             free, and every other dimension that is not the same in all calls. One of the calls,
-            the example, must have at least two of each: two samples, two tokens.
+            the example, must have at least two of each: two samples, two tokens; a batch of one
+            sample counts as two of it.
+        target: The module's name in what it is a part of, for the error.
 
     Raises:
-        UserError: If the module cannot be exported; names the operation and the line.
+        UserError: If the module cannot be exported; names the module and the line inside it, and
+            what gets past them.
     """
     assert not any(module.training for module in model.modules()), "export wants eval mode"
+    try:
+        return _export(model, calls)
+    except UserError:
+        raise
+    except Exception as error:  # torch.export raises whatever the model's own code raises
+        raise UserError(why_not_exported(model, calls, error, _export, target)) from error
+
+
+def _export(model: nn.Module, calls: Sequence[Call]) -> ExportedProgram:
     hook = model.register_forward_hook(lambda module, args, output: plain(output))
     try:
-        with quiet(), torch.no_grad():
-            example, free = _free_dimensions(model, calls)
+        # Where it fails, PyTorch prints the whole graph on its way to the error.
+        with quiet(), redirect_stderr(StringIO()), torch.no_grad():
+            example, free = example_call(model, calls)
             return torch.export.export(model, example.args, example.kwargs, dynamic_shapes=free)
-    except Exception as error:  # torch.export raises whatever the model's own code raises
-        raise UserError(f"the model cannot be exported: {_where(error)}") from error
     finally:
         hook.remove()
 
@@ -160,52 +170,10 @@ def _links_with_lto(compiler: str) -> bool:
         return probe.returncode == 0
 
 
-def _free_dimensions(model: nn.Module, calls: Sequence[Call]) -> tuple[Call, Any]:
-    """The call to export with, and which dimensions are free: the tree of its arguments by name."""
-    signature = inspect.signature(model.forward)
-    trees = [dict(signature.bind(*call.args, **call.kwargs).arguments) for call in calls]
-    shapes = [[x.shape for x in tensors(tree)] for tree in trees]
-    ranks = {tuple(len(shape) for shape in call) for call in shapes}
-    if len(ranks) > 1:
-        raise ValueError("its calls differ in which tensors they pass")
-    batches = [next((shape[0] for shape in call if shape), 0) for call in shapes]
-    free: list[set[int]] = []
-    for sizes in zip(*shapes, strict=True):
-        free.append({d for d, size in enumerate(zip(*sizes, strict=True)) if len(set(size)) > 1})
-        if sizes[0] and all(x[0] == batch for x, batch in zip(sizes, batches, strict=True)):
-            free[-1].add(0)
-    for call, tree, sizes in zip(calls, trees, shapes, strict=True):
-        # The compiler takes a size of one for a constant.
-        if all(x[d] > 1 for x, dims in zip(sizes, free, strict=True) for d in dims) and any(free):
-            marks = iter([dict.fromkeys(dims, Dim.DYNAMIC) or None for dims in free])
-            leaves, spec = pytree.tree_flatten(tree)
-            free_leaves = [next(marks) if isinstance(x, Tensor) else None for x in leaves]
-            return call, pytree.tree_unflatten(free_leaves, spec)
-    raise ValueError("the example batch must hold at least two samples")
-
-
-def _where(error: Exception) -> str:
-    """The innermost line of the user's own code in a traceback, and what it said."""
-    message = next((line for line in str(error).splitlines() if line.strip()), "")
-    what = f"{type(error).__name__}: {message.strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if _is_users(frame.filename):
-            return f"{frame.filename}:{frame.lineno}: {frame.line} ({what})"
-    return what
-
-
 def _reason(error: InductorError) -> str:
     """What the C++ compiler called an error, or else the first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "error:" in line), lines[0] if lines else "no reason")
-
-
-def _is_users(filename: str) -> bool:
-    """Whether a source file is the user's: not PyTorch's, not Python's, not of this package."""
-    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
-    standard = filename.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in filename
-    return not (filename.startswith(ours) or standard)
 
 
 @contextmanager
@@ -213,7 +181,7 @@ def quiet() -> Iterator[None]:
     """Keep the compiler's own chatter from the user's terminal; errors still raise."""
     loggers = [
         logging.getLogger(name)
-        for name in ("torch._inductor", "torch.export", "torch._dynamo", "torch.onnx")
+        for name in ("torch._inductor", "torch.export", "torch._dynamo", "torch.onnx", "torch.fx")
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from bitladder.errors import RunError
 from bitladder.quantization.attention import UnpackedAttention
 from bitladder.quantization.copies import without_history
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize, Unquantized
 from bitladder.quantization.layers import QuantizedLayer
 from bitladder.quantization.prepare import quantized_layers
+from bitladder.quantization.ranges import require_ranges
 from bitladder.quantization.reference import reference_of
+from bitladder.quantization.weights import require_finite
 
 
 def convert(model: nn.Module) -> nn.Module:
@@ -25,16 +26,13 @@ def convert(model: nn.Module) -> nn.Module:
         The reference model in eval mode: it takes and gives fp32.
 
     Raises:
-        RunError: If a layer has no range yet, or its weight holds NaN or infinity.
+        RunError: If a layer has no range yet, or its parameters hold NaN or infinity.
     """
     model = _detached(model)
+    require_ranges(model)
     folded: list[nn.Module] = []
     for name, layer in quantized_layers(model).items():
-        if not bool(torch.isfinite(layer.weight).all()):
-            raise RunError(f"the weight of {name} holds NaN or infinity: it cannot be quantized")
-        layer.weight_quantize.require_range(f"{name}.weight")
-        if isinstance(layer.input_quantize, FakeQuantize):
-            layer.input_quantize.require_range(f"the input of {name}")
+        require_finite(name, layer)
         if layer.batch_norm is not None:
             folded.append(layer.batch_norm)
         model = _replace(model, layer, reference_of(layer).eval())

@@ -16,8 +16,14 @@ from bitladder.quantization.multiply_adds import MultiplyAdds, multiply_adds
 from bitladder.quantization.prepare import LayerPlan, quantized_layers
 from bitladder.quantization.reference import ReferenceLayer
 from bitladder.quantization.trees import in_shape_of
-from bitladder.quantization.verify import layer_sqnr, output_sqnr, require_repeatable
+from bitladder.quantization.verify import (
+    layer_sqnr,
+    local_sqnr,
+    output_sqnr,
+    require_repeatable,
+)
 from bitladder.quantization.watch import Call
+from bitladder.quantization.weights import warn_of_lost
 
 FLOAT_AGREEMENT_DB = 60.0
 """Two orders of fp32 arithmetic differ by less noise than this; a miscompilation by more."""
@@ -81,7 +87,8 @@ def deploy(
         plans: What :func:`bitladder.quantization.prepare` gave.
         calls: Arguments of real passes, one of them with a batch of at least two.
         path: The artifact to write.
-        min_sqnr_db: The least SQNR of every layer and of the output, int8 against fake-quantized.
+        min_sqnr_db: The least SQNR, int8 against fake-quantized, that every layer keeps of its own
+            input, and the model at its output.
 
     Raises:
         UserError: If the model cannot be exported.
@@ -90,16 +97,19 @@ def deploy(
     """
     reference = convert(model)
     layers = quantized_layers(model)
+    warn_of_lost(layers)
     int8 = {name: layer.kernel == "int8" for name, layer in layers.items()}
     points = _output_names(model)
-    sqnr = layer_sqnr(model, reference, points.values(), calls)
-    by_layer = {name: sqnr[point] for name, point in points.items()}
-    for name, db in by_layer.items():
+    local = local_sqnr(model, reference, points, calls)
+    for name, db in local.items():
         if not db >= min_sqnr_db:
             raise RunError(
-                f"layer {name}: int8 differs from fake-quantized, SQNR {db:.1f} dB is below"
-                f" {min_sqnr_db:.1f} dB; leave it out with quantization.skip"
+                f"layer {name or 'that is the model'}: int8 differs from fake-quantized, SQNR"
+                f" {db:.1f} dB is below {min_sqnr_db:.1f} dB; leave it out with quantization.skip"
             )
+    along = layer_sqnr(model, reference, set(points.values()), calls)
+    accumulated = {name: along[point] for name, point in points.items()}
+    _require_output(output_sqnr(model, reference, calls), min_sqnr_db, local)
     kernels = compile_package(reference, calls, path)
     try:
         kernels.require(name for name in layers if int8[name])
@@ -110,7 +120,7 @@ def deploy(
         path.unlink(missing_ok=True)
         raise
     counted = multiply_adds(model, calls[0])
-    records = [_record(plan, by_layer, model, counted) for plan in plans]
+    records = [_record(plan, accumulated, local, model, counted) for plan in plans]
     return Deployment(path, run, output_sqnr(model, run, calls), counted.share(int8), records)
 
 
@@ -149,6 +159,17 @@ def _checked(
     return run
 
 
+def _require_output(db: float, min_sqnr_db: float, local: dict[str, float]) -> None:
+    """Refuse what right layers may still add up to."""
+    if not db >= min_sqnr_db:
+        worst = min(local, key=local.__getitem__)
+        raise RunError(
+            f"int8 differs from fake-quantized at the output, SQNR {db:.1f} dB is below"
+            f" {min_sqnr_db:.1f} dB, though each layer alone is right: leave out what differs most"
+            f" with quantization.skip=[{worst}], or write a lower quantization.min_sqnr_db"
+        )
+
+
 def _output_names(model: nn.Module) -> dict[str, str]:
     """Where a layer's output appears, by layer: behind its BatchNorm if it has one."""
     names = {module: name for name, module in model.named_modules()}
@@ -159,7 +180,11 @@ def _output_names(model: nn.Module) -> dict[str, str]:
 
 
 def _record(
-    plan: LayerPlan, sqnr: dict[str, float], model: nn.Module, counted: MultiplyAdds
+    plan: LayerPlan,
+    accumulated: dict[str, float],
+    local: dict[str, float],
+    model: nn.Module,
+    counted: MultiplyAdds,
 ) -> dict[str, Any]:
     names = {module: name for name, module in model.named_modules()}
     layers = quantized_layers(model)
@@ -179,7 +204,7 @@ def _record(
     if plan.quantized:
         layer = layers[plan.name]
         record |= {"kernel": layer.kernel, "kernel_reason": layer.kernel_reason}
-        record |= {"sqnr_db": sqnr[plan.name]}
+        record |= {"sqnr_db": accumulated[plan.name], "local_sqnr_db": local[plan.name]}
         record["multiply_adds"] = counted.by_layer[plan.name]
         record |= scheme_of(layer)
     return record

@@ -125,6 +125,16 @@ def set_observing(model: nn.Module, enabled: bool) -> None:
             layer.input_quantize.observing = enabled
 
 
+def train_quantizers(model: nn.Module) -> None:
+    """Let a training pass move the ranges of layers in eval mode, too.
+
+    A backbone that is frozen in eval mode is calibrated by what it sees all the same.
+    """
+    for layer in quantized_layers(model).values():
+        layer.input_quantize.train()
+        layer.weight_quantize.train()
+
+
 def join_ranks(model: nn.Module, enabled: bool = True) -> None:
     """Let the ranks of ``torch.distributed``'s process group learn every input's range together.
 

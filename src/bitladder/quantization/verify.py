@@ -1,7 +1,8 @@
 """Does the int8 model still compute what it was trained to?"""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -56,6 +57,49 @@ def layer_sqnr(
         for name in names:
             for reference, output in zip(signal[name], x[name], strict=True):
                 ratios[name].add(reference, output)
+    return {name: ratio.db for name, ratio in ratios.items()}
+
+
+def local_sqnr(
+    model: nn.Module, other: nn.Module, points: Mapping[str, str], calls: Iterable[Call]
+) -> dict[str, float]:
+    """Signal-to-quantization-noise ratio that each layer alone adds, in dB.
+
+    Each layer of ``other`` gets the input of its namesake in ``model``, so what the layers before
+    it lost does not count: in a deep network that grows although every layer is right.
+
+    Args:
+        model: The model whose outputs are the signal.
+        other: The model whose layers are compared; they have the same names.
+        points: By layer, the name of the module in ``model`` whose output the layer of ``other``
+            must give: the layer, or the BatchNorm that is folded into it.
+        calls: Arguments of the passes.
+
+    Returns:
+        dB by layer; infinity where the outputs are equal.
+    """
+    ratios = {name: _Ratio() for name in points}
+    pending: dict[str, list[list[Tensor]]] = {name: [] for name in points}
+
+    def run(name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        output = other.get_submodule(name)(*args, **kwargs)
+        pending[name].append([x.clone() for x in tensors(output)])
+
+    def compare(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        for reference, x in zip(tensors(output), pending[name].pop(), strict=True):
+            ratios[name].add(reference, x)
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for name, point in points.items():
+            before = model.get_submodule(name).register_forward_pre_hook(
+                partial(run, name), with_kwargs=True
+            )
+            after = model.get_submodule(point).register_forward_hook(partial(compare, name))
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        for call in calls:
+            model(*call.args, **call.kwargs)
     return {name: ratio.db for name, ratio in ratios.items()}
 
 
