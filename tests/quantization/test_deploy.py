@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitladder.errors import RunError
+from bitladder.errors import RunError, UserError
 from bitladder.quantization import (
     Call,
     Recipe,
@@ -141,6 +141,28 @@ def test_errors_that_add_up_are_judged_at_the_output(
     records = deploy(*arguments, min_sqnr_db=10.0).layers
     assert min(record["local_sqnr_db"] for record in records) > 10.0
     assert min(record["sqnr_db"] for record in records) < 10.0
+
+
+@pytest.mark.slow
+def test_empty_batches_are_left_out_and_the_artifact_takes_one_sample_or_several(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    plans = prepare(model, Recipe(method="dynamic"))
+    calls = [Call((torch.randn(batch, 8),), {}) for batch in (0, 1, 1)]
+    calibrate(model, calls)
+    deployment = deploy(model, plans, calls, tmp_path / "model.pt2", min_sqnr_db=20.0)
+    assert deployment.int8_share == 1.0
+    for batch in (1, 3):
+        assert deployment.run(torch.randn(batch, 8)).shape == (batch, 4)
+
+
+def test_nothing_but_empty_batches_is_refused(make_ready: Callable[..., Any]) -> None:
+    net = make_ready("mlp", "ptq")
+    calls = [Call((torch.randn(0, 1, 8, 8),), {})]
+    with pytest.raises(UserError, match="every batch to compare on is empty"):
+        deploy(net.model, net.plans, calls, Path("model.pt2"), min_sqnr_db=20.0)
 
 
 class OntoInput(nn.Module):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitladder.quantization import Recipe, prepare, quantized_layers, watch
-from bitladder.quantization.watch import capture_calls, uncompiled
+from bitladder.quantization import Call, Recipe, prepare, quantized_layers, watch
+from bitladder.quantization.watch import capture_calls, uncompiled, with_samples
 
 
 class ConvNorm(nn.Module):
@@ -211,3 +211,10 @@ def test_overlapping_blocks_leave_compilation_as_it_was() -> None:
     double(torch.ones(2))
     torch.compiler.reset()
     assert compiled == 1
+
+
+def test_a_call_without_a_sample_is_left_out() -> None:
+    empty = Call((torch.tensor(1.0), torch.ones(0, 3)), {})
+    full = Call((), {"scale": torch.tensor(1.0), "x": torch.ones(1, 3)})
+    assert with_samples([empty, full]) == [full]
+    assert len(with_samples([Call((2.0,), {})])) == 1

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from bitladder.quantization import (
 from bitladder.quantization.verify import output_sqnr
 from bitladder.quantization.weights import lost_to_rounding
 
-Change = Callable[[nn.Module], None]
+Change = Callable[[nn.Module], object]
 
 
 class Net(nn.Module):
@@ -141,6 +142,12 @@ def test_an_outlier_quantizes_and_is_told_with_what_it_costs(value: float, tmp_p
 def test_a_weight_without_a_far_outlier_says_nothing(largest: float) -> None:
     layers = quantized_layers(ready(put("fc.weight", largest))[0])
     assert [lost_to_rounding(layer) for layer in layers.values()] == [None] * 3
+
+
+def test_few_codes_are_no_outlier() -> None:
+    layer = quantized_layers(ready(lambda model: None)[0])["fc"]
+    layer.weight_quantize.scale = layer.weight_quantize.scale * 100  # next to all round to zero
+    assert lost_to_rounding(layer) is None
 
 
 def test_of_two_outliers_in_a_channel_both_are_kept() -> None:

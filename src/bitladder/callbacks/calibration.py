@@ -16,7 +16,7 @@ from bitladder.quantization.calibrate import calibrating, finish
 from bitladder.quantization.ranks import rank_and_size, share
 from bitladder.quantization.recipe import Method
 from bitladder.quantization.trees import on_cpu
-from bitladder.quantization.watch import capture_calls
+from bitladder.quantization.watch import capture_calls, with_samples
 
 COMPARED_BATCHES = 4
 """How many calibration batches int8 and fake-quantized are compared on."""
@@ -82,7 +82,7 @@ def last_ranges(
         for index, batch in enumerate(calibration_batches(trainer, count)):
             with capture_calls(model) as seen:
                 run_step(module, batch, index)
-            calls += seen if index < COMPARED_BATCHES else []
+            calls += with_samples(seen) if index < COMPARED_BATCHES else []
     finish(model)
     if not calls:
         raise RunError("calibration never called the model that is to be quantized")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bitladder.errors import RunError
+from bitladder.errors import RunError, UserError
 from bitladder.quantization.compile import compile_package, load_package
 from bitladder.quantization.convert import convert, scheme_of
 from bitladder.quantization.locate import first_miscompiled
@@ -22,7 +22,7 @@ from bitladder.quantization.verify import (
     output_sqnr,
     require_repeatable,
 )
-from bitladder.quantization.watch import Call
+from bitladder.quantization.watch import Call, with_samples
 from bitladder.quantization.weights import warn_of_lost
 
 FLOAT_AGREEMENT_DB = 60.0
@@ -91,10 +91,13 @@ def deploy(
             input, and the model at its output.
 
     Raises:
-        UserError: If the model cannot be exported.
+        UserError: If the model cannot be exported, or no call holds a sample.
         RunError: If int8 differs too much from the fake-quantized model, a layer got no int8
             kernel, or the package is not repeatable; names the layer.
     """
+    calls = with_samples(calls)
+    if not calls:
+        raise UserError("every batch to compare on is empty: give at least one with samples")
     reference = convert(model)
     layers = quantized_layers(model)
     warn_of_lost(layers)

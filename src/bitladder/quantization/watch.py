@@ -4,7 +4,7 @@ Which BatchNorm follows which layer is seen, not traced: a BatchNorm belongs to 
 input *is* that layer's output and nothing else uses that output. This works with any control flow.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -145,3 +145,12 @@ def capture_calls(module: nn.Module) -> Iterator[list[Call]]:
         yield calls
     finally:
         handle.remove()
+
+
+def with_samples(calls: Iterable[Call]) -> list[Call]:
+    """The calls whose first tensor is of at least one sample: an empty batch shows nothing."""
+
+    def samples(call: Call) -> int:
+        return next((len(x) for x in tensors((call.args, call.kwargs)) if x.dim()), 1)
+
+    return [call for call in calls if samples(call)]
