@@ -90,7 +90,8 @@ class Quantization(L.Callback):
         freeze_batchnorm: When ``qat`` stops to update folded BatchNorms.
         calibration_batches: How many batches ``ptq`` calibrates on.
         min_sqnr_db: The least signal-to-quantization-noise ratio, in dB, of every layer on its
-            own input and of the output, int8 against fake-quantized; below it the conversion is refused.
+            own input and of the output, int8 against fake-quantized; below it the conversion is
+            refused.
         artifact: File name of the artifact, below the trainer's ``default_root_dir``.
         export: Which artifacts to leave: ``pt2``, which is the one that runs from then on, and any
             of ``onnx``, ``program`` and ``cuda``; each is proven in a fresh process.
