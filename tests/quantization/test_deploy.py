@@ -316,3 +316,23 @@ def test_any_signature_deploys(tmp_path: Path) -> None:
     deployment = deploy(model, plans, [call], tmp_path / "model.pt2", min_sqnr_db=20.0)
     y = deployment.run(torch.randn(3, 8), other=torch.randn(3, 6))
     assert y.keys() == {"product", "left"}
+
+
+@pytest.mark.parametrize("shift", [5.0, -5.0])
+def test_a_dynamic_range_that_leaves_zero_out_still_has_it_on_its_grid(
+    shift: float, tmp_path: Path
+) -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(16, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.tanh(x) + shift)
+
+    torch.manual_seed(0)
+    model, call = Shifted().eval(), Call((torch.randn(32, 16),), {})
+    plans = prepare(model, Recipe(method="dynamic"))
+    calibrate(model, [call], inputs=False)
+    deployment = deploy(model, plans, [call], tmp_path / "model.pt2", min_sqnr_db=15.0)
+    assert deployment.output_sqnr_db > 60.0

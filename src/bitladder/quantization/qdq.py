@@ -24,12 +24,10 @@ def quantize_dequantize_dynamic(x: Tensor, scheme: Scheme) -> Tensor:
         scale, zero_point = scheme.qparams(*scheme.extremes(rows))
         codes = quantize_rows(rows, scale, zero_point, scheme)
         return dequantize_rows(codes, scale, zero_point, scheme).reshape(x.shape)
-    if scheme.symmetric:
-        scale, zero_point = scheme.qparams(*scheme.extremes(x))
-        codes = _ops.quantize_per_tensor.tensor(x, scale, zero_point, low, high, dtype)
-        return _ops.dequantize_per_tensor.tensor(codes, scale, zero_point, low, high, dtype)
-    eps = torch.finfo(torch.float32).eps
-    scale, zero_point = _ops.choose_qparams.tensor(x, low, high, eps, dtype)
+    # Not `choose_qparams`: compiled, it forgets that zero must be on the grid. Of a dimension,
+    # because the ONNX exporter knows no other extremes.
+    minimum, maximum = torch.aminmax(x.flatten(), dim=0)
+    scale, zero_point = scheme.qparams(minimum, maximum)
     codes = _ops.quantize_per_tensor.tensor(x, scale, zero_point, low, high, dtype)
     return _ops.dequantize_per_tensor.tensor(codes, scale, zero_point, low, high, dtype)
 

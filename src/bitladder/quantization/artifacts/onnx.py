@@ -19,7 +19,7 @@ _ops = torch.ops.quantized_decomposed
 
 # ONNX's numbers for dtypes; of codes and zero points:
 _INTEGERS = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32}
-_FLOAT, _INT64, _DOUBLE = 1, 7, 11
+_FLOAT = 1
 
 
 def write_onnx(model: nn.Module, calls: Sequence[Call], path: Path) -> None:
@@ -73,14 +73,6 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def dequantize(x: Any, scale: float, zero: int, low: int, high: int, dtype: int) -> Any:
         return op.DequantizeLinear(x, scale, _scalar(op, zero, dtype))
 
-    def choose(x: Any, low: int, high: int, eps: float, dtype: int) -> Any:
-        # PyTorch's operator gives tensors of one double and one int64, and its exporter says so.
-        _, scale, zero = op.DynamicQuantizeLinear(x)
-        one = op.Constant(value_ints=[1])
-        return op.Cast(op.Reshape(scale, one), to=_DOUBLE), op.Cast(
-            op.Reshape(zero, one), to=_INT64
-        )
-
     def quantize_by(x: Any, scale: Any, zero: Any, low: int, high: int, dtype: int) -> Any:
         scale, zero = op.Cast(op.Squeeze(scale), to=_FLOAT), op.Cast(op.Squeeze(zero), to=dtype)
         return limited(op.QuantizeLinear(x, scale, zero), low, high, dtype)
@@ -100,7 +92,6 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         _ops.dequantize_per_tensor.default: dequantize,
         _ops.dequantize_per_tensor.tensor: dequantize_by,
         _ops.dequantize_per_channel.default: dequantize_channels,
-        _ops.choose_qparams.tensor: choose,
     }
 
 

@@ -15,14 +15,6 @@ from bitladder.quantization.package import slim
 from bitladder.quantization.watch import Call
 
 _ops = torch.ops.quantized_decomposed
-Range = tuple[Tensor, Tensor]
-
-
-def _choose_range(x: Tensor, low: int, high: int, eps: float, dtype: torch.dtype) -> Range:
-    least, most = x.amin().clamp(max=0.0), x.amax().clamp(min=0.0)
-    scale = ((most - least) / (high - low)).clamp(min=eps)
-    zero_point = (low - torch.round(least / scale)).clamp(low, high)
-    return scale.double().reshape(1), zero_point.long().reshape(1)
 
 
 def _quantize(
@@ -44,8 +36,7 @@ _PLAIN: dict[OperatorBase, Callable[..., Any]] = {
     _ops.quantize_per_tensor.default: reference.quantize_per_tensor,
     _ops.dequantize_per_tensor.default: reference.dequantize_per_tensor,
     _ops.dequantize_per_channel.default: reference.dequantize_per_channel,
-    # PyTorch's own of these three read numbers off their tensors, which a program cannot.
-    _ops.choose_qparams.tensor: _choose_range,
+    # PyTorch's own of these two read numbers off their tensors, which a program cannot.
     _ops.quantize_per_tensor.tensor: _quantize,
     _ops.dequantize_per_tensor.tensor: _dequantize,
 }
