@@ -31,7 +31,6 @@ from bitladder.quantization.trees import plain
 from bitladder.quantization.watch import Call
 
 _INDUCTOR_OPTIONS: dict[str, Any] = {
-    "freezing": True,
     "fx_graph_cache": False,
     # Neither debug symbols nor frame pointers serve whoever loads the file; they double its size.
     "aot_inductor.enable_line_tables": False,
@@ -103,22 +102,37 @@ def compile_package(model: nn.Module, calls: Sequence[Call], path: Path) -> Int8
     hoist_rounding(program.graph)
     program.graph_module.recompile()
     kernels = Int8Kernels()
+    options = {
+        "freezing": True,
+        "post_grad_custom_pre_pass": kernels.collect,
+        "post_grad_custom_post_pass": kernels.protect,
+    }
+    write_package(program, path, options)
+    return kernels
+
+
+def write_package(program: ExportedProgram, path: Path, options: dict[str, Any]) -> None:
+    """Compile a program with AOTInductor, for the device it is on, and write the package.
+
+    Args:
+        program: What :func:`trace` gave.
+        path: The file to write, ``*.pt2``; written whole or not at all.
+        options: Inductor's, beside those that keep a package small.
+
+    Raises:
+        RunError: If it cannot be compiled.
+    """
+    inputs = {"aot_inductor.metadata": {"inputs": to_text(inputs_of(program))}}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
         built = Path(scratch) / path.name
-        options = _inductor_options() | {
-            "post_grad_custom_pre_pass": kernels.collect,
-            "post_grad_custom_post_pass": kernels.protect,
-            "aot_inductor.metadata": {"inputs": to_text(inputs_of(program))},
-        }
         # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
-        with quiet(), torch.no_grad(), inductor_config.patch(options):
+        with quiet(), torch.no_grad(), inductor_config.patch(_small() | inputs | options):
             try:
                 torch._inductor.aoti_compile_and_package(program, package_path=str(built))
             except InductorError as error:
                 raise RunError(f"the model could not be compiled: {_reason(error)}") from error
         slim(built)
         built.replace(path)
-    return kernels
 
 
 def load_package(path: Path) -> Any:
@@ -127,8 +141,8 @@ def load_package(path: Path) -> Any:
         return torch._inductor.aoti_load_package(str(path))
 
 
-def _inductor_options() -> dict[str, Any]:
-    """The options that this version of PyTorch knows."""
+def _small() -> dict[str, Any]:
+    """Options that keep a package small, as far as this version of PyTorch knows them."""
     options = _INDUCTOR_OPTIONS | {"aot_inductor.compile_wrapper_opt_level": _runtime_flags()}
     known = inductor_config.get_config_copy()
     return {name: value for name, value in options.items() if name in known}

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._inductor import config as inductor_config
 from torch.utils import _pytree as pytree
 
 from bitladder.errors import RunError
 from bitladder.quantization.artifacts.formats import CudaLinears
-from bitladder.quantization.compile import quiet, trace
+from bitladder.quantization.compile import trace, write_package
 from bitladder.quantization.layers import QuantLinear
-from bitladder.quantization.signature import inputs_of, to_text
 from bitladder.quantization.watch import Call
 
 ALIGNMENT = 16
@@ -82,7 +79,7 @@ def write_cuda(
 
     Raises:
         UserError: If the model cannot be exported.
-        RunError: If no linear can be quantized.
+        RunError: If no linear can be quantized, or the model cannot be compiled.
     """
     device = device or torch.device("cuda")
     wrapped = Bf16Model(copy.deepcopy(model)).eval().requires_grad_(False).to(device)
@@ -98,19 +95,7 @@ def write_cuda(
     ]
     wrapped.eval()  # torchao makes modules of its own, in training mode
     program = trace(wrapped, there)
-    options = {
-        "fx_graph_cache": False,
-        "aot_inductor.metadata": {"inputs": to_text(inputs_of(program))},
-    }
-    with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch,
-        quiet(),
-        torch.no_grad(),
-        inductor_config.patch(options),
-    ):
-        built = Path(scratch) / path.name
-        torch._inductor.aoti_compile_and_package(program, package_path=str(built))
-        built.replace(path)
+    write_package(program, path, {})
     return names
 
 
