@@ -6,13 +6,17 @@
 from bitladder.runs.comparison import comparison_table
 from bitladder.runs.directory import RunDirectory
 from bitladder.runs.files import read_json, write_atomic, write_json
+from bitladder.runs.reading import RunRecord
 from bitladder.runs.results import Results, Rung
+from bitladder.runs.series import Series
 from bitladder.runs.table import ladder_table
 
 __all__ = [
     "Results",
     "RunDirectory",
+    "RunRecord",
     "Rung",
+    "Series",
     "comparison_table",
     "ladder_table",
     "read_json",

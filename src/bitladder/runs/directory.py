@@ -101,6 +101,11 @@ class RunDirectory:
         return self.path / (f"train.rank{rank}.log" if rank else "train.log")
 
     @property
+    def lock(self) -> Path:
+        """Held (flock) as long as the run lives, where it keeps one."""
+        return self.path / "run.lock"
+
+    @property
     def wandb(self) -> Path:
         """The folder of Weights & Biases' own files."""
         return self.path / "wandb"
