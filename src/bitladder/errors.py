@@ -21,5 +21,9 @@ class RunError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class HopelessError(RunError):
+    """The run was given up because others were better, as its configuration asked."""
+
+
 class RankZeroError(RunError):
     """Rank 0 failed with this message, and says so itself; raised on the ranks that waited."""

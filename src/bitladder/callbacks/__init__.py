@@ -1,8 +1,9 @@
 """Thin Lightning shells around the rooms below them."""
 
 from bitladder.callbacks.finite_guard import FiniteGuard
+from bitladder.callbacks.hopeless import StopHopeless
 from bitladder.callbacks.numerics import NumericsMonitor
 from bitladder.callbacks.quantization import Quantization
 from bitladder.callbacks.random_state import RandomState
 
-__all__ = ["FiniteGuard", "NumericsMonitor", "Quantization", "RandomState"]
+__all__ = ["FiniteGuard", "NumericsMonitor", "Quantization", "RandomState", "StopHopeless"]

@@ -1,0 +1,1 @@
+"""Many runs: jobs that survive a kill, and a search over several objectives."""
