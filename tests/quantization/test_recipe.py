@@ -5,6 +5,7 @@ import pytest
 
 from bitladder.errors import UserError
 from bitladder.quantization import (
+    Activations,
     HistogramObserver,
     MinMaxObserver,
     MovingAverageObserver,
@@ -23,7 +24,7 @@ from bitladder.quantization.layers import (
     QuantLinear,
     QuantLSTM,
 )
-from bitladder.quantization.recipe import Method
+from bitladder.quantization.recipe import METHODS, Method
 
 
 def test_an_unknown_method_is_refused_with_the_choices() -> None:
@@ -66,10 +67,13 @@ def test_every_quantizer_is_fresh() -> None:
     assert recipe.weight_quantizer() is not recipe.weight_quantizer()
 
 
-def test_only_dynamic_leaves_a_kind_of_layer_in_float() -> None:
+def test_a_range_a_token_leaves_layers_without_tokens_in_float() -> None:
     convolutions = (QuantConv1d, QuantConv2d, QuantConv3d, QuantConvTranspose2d)
+    tokens = Activations(per="token")
     for twin in (QuantLinear, QuantEmbedding, QuantLSTM, *convolutions):
         layer = twin.float_type.__new__(twin.float_type)
-        assert Recipe(method="ptq").why_not(layer) is None
-        assert Recipe(method="qat").why_not(layer) is None
-        assert bool(Recipe(method="dynamic").why_not(layer)) == (twin in convolutions)
+        for method in METHODS:
+            assert Recipe(method=method).why_not(layer) is None
+        for method in ("dynamic", "qat"):
+            reason = Recipe(method=method, activations=tokens).why_not(layer)
+            assert bool(reason) == (twin in convolutions)

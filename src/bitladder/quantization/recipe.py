@@ -19,6 +19,7 @@ from bitladder.quantization.observers import (
 from bitladder.quantization.scheme import Scheme
 
 Method = Literal["dynamic", "ptq", "qat"]
+METHODS: tuple[Method, ...] = get_args(Method)
 MakeObserver = Callable[[Scheme], Observer]
 
 DEFAULT_OBSERVERS: dict[Method, MakeObserver] = {
@@ -49,8 +50,8 @@ class Recipe:
     """The grid of inputs."""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            choices = ", ".join(get_args(Method))
+        if self.method not in METHODS:
+            choices = ", ".join(METHODS)
             raise UserError(f"quantization method {self.method!r} is not one of {choices}")
         if self.method == "ptq" and self.activations.per == "token":
             raise UserError(
@@ -74,8 +75,8 @@ class Recipe:
     def why_not(self, layer: nn.Module) -> str | None:
         """The reason why a layer that has a twin stays float under this recipe, if it does."""
         twin = TWINS[type(layer)]
-        if self.dynamic and not twin.takes_dynamic_input:
-            return "no int8 kernel takes a convolution whose input range comes at run time"
+        if self.activations.per == "token" and not twin.has_tokens:
+            return "its input has no tokens that could have a range each"
         size = self.weights.group_size
         if size is None:
             return None

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bitladder.quantization import Call, Deployment, Recipe, calibrate, convert, prepare
+from bitladder.quantization.recipe import METHODS
 from bitladder.quantization.verify import output_sqnr
 
 PADDING_MODES: st.SearchStrategy[Any] = st.sampled_from(
@@ -17,11 +19,13 @@ PADDING_MODES: st.SearchStrategy[Any] = st.sampled_from(
 
 def require_equal(model: nn.Module, x: torch.Tensor) -> None:
     """The converted layer gives, at every position, what the rounded one does."""
-    prepare(model.eval(), Recipe(method="ptq"))
-    calibrate(model, [x])
-    y, expected = convert(model)(x), model(x)
-    assert y.shape == expected.shape
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+    for method in METHODS:
+        layer = copy.deepcopy(model)
+        prepare(layer.eval(), Recipe(method=method))
+        calibrate(layer, [x])
+        y, expected = convert(layer)(x), layer(x)
+        assert y.shape == expected.shape
+        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -96,6 +100,42 @@ def test_a_convolution_of_volumes_runs_in_int8(deploy_model: Callable[..., Deplo
     deployment = deploy_model(model, Call((torch.randn(4, 4, 3, 5, 5),), {}))
     assert deployment.layers[0]["kernel"] == "int8"
     assert deployment.output_sqnr_db > 40.0
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0, 5.0])
+def test_a_range_that_comes_at_run_time_follows_every_batch(low: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 8, 3, padding=1)
+    plain = copy.deepcopy(layer)
+    prepare(layer.eval(), Recipe(method="dynamic"))
+    calibrate(layer, [torch.rand(2, 3, 9, 9)])
+    reference = convert(layer)
+    for factor in (1e-3, 1.0, 1e3):
+        x = (torch.rand(2, 3, 9, 9) + low) * factor
+        assert output_sqnr(plain, reference, [Call((x,), {})]) > 35.0
+        torch.testing.assert_close(reference(x), layer(x), rtol=1e-4, atol=1e-4 * factor)
+    zero = torch.zeros(2, 3, 9, 9)
+    torch.testing.assert_close(reference(zero), layer(zero))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 8])
+def test_a_range_that_comes_at_run_time_gets_int8_kernels(
+    rank: int, channels: int, deploy_model: Callable[..., Deployment]
+) -> None:
+    torch.manual_seed(0)
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    layers = [kind(channels, 8, 3, padding=1), nn.ReLU(), kind(8, 4, 3, stride=2, bias=False)]
+    model = nn.Sequential(*layers)
+    x = torch.randn(4, channels, *[7] * rank)
+    deployment = deploy_model(model, Call((x,), {}), "dynamic")
+    assert [record["kernel"] for record in deployment.layers] == ["int8", "int8"]
+    assert deployment.int8_share == 1.0
+    assert deployment.output_sqnr_db > 100.0
+    assert torch.equal(deployment.run(x), deployment.run(x))
+    for batch in (x[:1], torch.cat([x, 9 * x])):
+        assert output_sqnr(model, deployment.run, [Call((batch,), {})]) > 100.0
 
 
 @pytest.mark.slow

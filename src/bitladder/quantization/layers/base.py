@@ -32,8 +32,8 @@ class QuantizedLayer(nn.Module):
     float_type: ClassVar[type[nn.Module]]
     why_weight_only: ClassVar[str | None] = None
     """Why only the weight of such a layer is ever quantized; ``None`` if its input can be too."""
-    takes_dynamic_input: ClassVar[bool] = True
-    """Whether there is a kernel for an input whose range comes at run time."""
+    has_tokens: ClassVar[bool] = True
+    """Whether the last axis of an input holds the features of one token."""
     weight: Tensor
     bias: Tensor | None
     input_quantize: FakeQuantize | DynamicQuantize | Unquantized

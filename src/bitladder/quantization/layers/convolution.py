@@ -9,7 +9,7 @@ from bitladder.quantization.layers.base import QuantizedLayer
 class QuantChannelsFirst(QuantizedLayer, _ConvNd):
     """What convolutions and transposed convolutions share."""
 
-    takes_dynamic_input = False
+    has_tokens = False
 
     def folds(self, output: Tensor) -> bool:
         """A BatchNorm takes a sample without a batch for a batch without positions."""

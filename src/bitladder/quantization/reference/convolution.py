@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitladder.quantization.layers import QuantConvolution
+from bitladder.quantization.layers import QuantConvolution, QuantizedLayer
+from bitladder.quantization.qdq import quantize_dequantize
 from bitladder.quantization.reference.base import ReferenceLayer
 
 SECOND_CHANNEL = [0, 0, 0, 0, 0, 1]
@@ -18,7 +19,43 @@ order. Two channels leave no doubt, and int8 kernels compute four at a time anyw
 """
 
 
-class ReferenceConvolution(ReferenceLayer):
+class ReferenceImages(ReferenceLayer):
+    """What ends as one convolution of images, whatever it began as."""
+
+    weight_sum: Tensor
+    """Of each output channel's weights, fp32: what a shift of the input by 1 adds to the output."""
+
+    def __init__(self, layer: QuantizedLayer) -> None:
+        super().__init__(layer)
+        self.register_buffer("weight_sum", self.weight.sum((1, 2, 3)) if self.dynamic else None)
+
+    def convolve(self, image: Tensor, input: Tensor, **options: Any) -> Tensor:
+        """The convolution on rounded operands.
+
+        There is an int8 kernel for one grid that is known when it is compiled. A range that comes
+        at run time is brought there: the input in steps of its own grid, counted from the middle,
+        takes the grid of step 1, and the output is brought back.
+
+        Args:
+            image: ``[N, in, height, width]``, fp32, with or without ``N``. Where the range comes
+                at run time it is padded already: zero is not the middle of the grid.
+            input: The layer's input, whose range counts.
+            options: What ``F.conv2d`` takes besides.
+        """
+        if not self.dynamic:
+            return F.conv2d(self.rounded(image), self.weight, self.bias, **options)
+        grid = self.input_scheme
+        middle = (grid.format.minimum + grid.format.maximum + 1) // 2
+        scale, zero_point = grid.qparams(*torch.aminmax(input.flatten(), dim=0))
+        shift = zero_point.float() - middle
+        steps = torch.round(image * (1.0 / scale)) + shift
+        steps = quantize_dequantize(steps, 1.0, middle, grid)
+        output = F.conv2d(steps, self.weight, **options)
+        output = (output - (shift * self.weight_sum)[:, None, None]) * scale
+        return output if self.bias is None else output + self.bias[:, None, None]
+
+
+class ReferenceConvolution(ReferenceImages):
     """A convolution over time or images.
 
     Over time it is one of images of height one: Inductor's int8 convolution has the wrong idea of
@@ -27,13 +64,13 @@ class ReferenceConvolution(ReferenceLayer):
 
     in_channels: int
     kernel_size: tuple[int, ...]
-    padding_mode: str
 
     def __init__(self, layer: QuantConvolution) -> None:
         super().__init__(layer)
         self.border: list[int] = []
+        self.border_mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         stride, padding, dilation = layer.stride, layer.padding, layer.dilation
-        if layer.padding_mode != "zeros":
+        if self.dynamic or self.border_mode != "constant":
             self.border = list(layer._reversed_padding_repeated_twice)
             padding = (0,) * len(layer.kernel_size)
         if self.over_time:
@@ -58,16 +95,16 @@ class ReferenceConvolution(ReferenceLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """``[N, in, *size]`` to ``[N, out, *size]``, with or without ``N``, fp32."""
-        if self.border:
-            input = F.pad(input, self.border, mode=self.padding_mode)
+        if any(self.border):
+            input = F.pad(input, self.border, mode=self.border_mode)
         image = input.unsqueeze(-2) if self.over_time else input
         if self.in_channels == 1:
             image = F.pad(image, SECOND_CHANNEL)
-        output = F.conv2d(self.rounded(image), self.weight, self.bias, **self.options)
+        output = self.convolve(image, input, **self.options)
         return output.squeeze(-2) if self.over_time else output
 
 
-class ReferenceConv3d(ReferenceLayer):
+class ReferenceConv3d(ReferenceImages):
     """A convolution of volumes, as one of images: there is no int8 kernel for volumes.
 
     The image that gives one slice of the output has as channels those of all the input's slices
@@ -112,6 +149,6 @@ class ReferenceConv3d(ReferenceLayer):
         images = torch.stack(under, dim=2).permute(0, 3, 1, 2, 4, 5).flatten(2, 3).flatten(0, 1)
         if self.one_channel:
             images = F.pad(images, SECOND_CHANNEL)
-        output = F.conv2d(self.rounded(images), self.weight, self.bias, **self.options)
+        output = self.convolve(images, input, **self.options)
         output = output.unflatten(0, (-1, slices)).transpose(1, 2)
         return output if input.dim() == 5 else output.squeeze(0)

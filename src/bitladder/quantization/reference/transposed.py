@@ -3,11 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitladder.quantization.reference.base import ReferenceLayer
-from bitladder.quantization.reference.convolution import SECOND_CHANNEL
+from bitladder.quantization.reference.convolution import SECOND_CHANNEL, ReferenceImages
 
 
-class ReferenceTransposed(ReferenceLayer):
+class ReferenceTransposed(ReferenceImages):
     """A transposed convolution over time or images, as one convolution of stride 1.
 
     With stride s every s-th tap of the kernel meets the same position of the output. So the
@@ -74,8 +73,7 @@ class ReferenceTransposed(ReferenceLayer):
         common, rest = self._padding(image, size)
         if any(rest):
             image = F.pad(image, rest)
-        weight, groups = self.weight, self.groups
-        output = F.conv2d(self.rounded(image), weight, self.bias, padding=common, groups=groups)
+        output = self.convolve(image, input, padding=common, groups=self.groups)
         output = output.unflatten(1, (-1, *self.steps)).permute(0, 1, 4, 2, 5, 3)
         output = output.flatten(4, 5).flatten(2, 3)
         for dim in (0, 1):
@@ -105,7 +103,7 @@ class ReferenceTransposed(ReferenceLayer):
             step, margin = self.steps[dim], self.margins[dim]
             before = -(-self.reach[dim] // step) - 1 - margin // step
             after = -(-(size[dim] + margin) // step) - image.shape[2 + dim]
-            both = max(min(before, after), 0)
+            both = 0 if self.dynamic else max(min(before, after), 0)
             common.append(both)
             rest = [before - both, after - both, *rest]  # F.pad takes the last dimension first
         return common, rest
