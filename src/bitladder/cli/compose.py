@@ -111,7 +111,7 @@ def compose(source: Source, overrides: Sequence[str]) -> dict[str, Any]:
         composed = hydra_compose(PRIMARY, arguments, return_hydra_config=True)
         choices = composed.hydra.runtime.choices
         with open_dict(composed):
-            del composed["hydra"]
+            del composed["hydra"], composed["sweep"]
     return resolve(composed, choices)
 
 
@@ -148,7 +148,7 @@ def resolve(composed: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {
         group: str(choice)
         for group, choice in choices.items()
-        if choice is not None and group.partition("/")[0] not in ("hydra", "local")
+        if choice is not None and group.partition("/")[0] not in ("hydra", "local", "sweep")
     }
     return {str(key): value for key, value in plain.items()} | {"choices": chosen}
 

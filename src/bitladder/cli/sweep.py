@@ -5,20 +5,23 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from bitladder.cli.compose import Source, compose, one_line_errors, resolve
 from bitladder.cli.configs import PRIMARY
 from bitladder.cli.overrides import combinations, quoted
 from bitladder.cli.rules import check
-from bitladder.cli.schema import Config
 from bitladder.cli.status import exit_status
+from bitladder.cli.sweeping import require_one_process
 from bitladder.cli.validate import validate
 from bitladder.errors import UserError
 
 
 def sweep(source: Source, overrides: list[str]) -> int:
-    """Run every combination of the overrides' values and print the sweep's folder.
+    """Run every combination of the overrides' values, or search them, and print the folder.
+
+    The sweeper is bitladder's own unless ``hydra/sweeper`` names another, which then decides what
+    runs and when, with Hydra's launchers.
 
     Args:
         source: From :func:`bitladder.cli.compose.open_source`.
@@ -30,10 +33,6 @@ def sweep(source: Source, overrides: list[str]) -> int:
     Raises:
         UserError: If any of the configurations is wrong; nothing has run then.
     """
-    for combination in combinations(overrides):
-        config = validate(compose(source, combination))
-        check(config)
-        _require_one_process(config)
     arguments = source.arguments(overrides)
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -41,6 +40,12 @@ def sweep(source: Source, overrides: list[str]) -> int:
         plan = hydra.compose_config(
             PRIMARY, arguments, RunMode.MULTIRUN, with_log_configuration=False
         )
+        if plan.hydra.runtime.choices["hydra/sweeper"] == "bitladder":
+            return hydra.multirun(PRIMARY, _job, arguments, with_log_configuration=False)
+        for combination in combinations(overrides):
+            config = validate(compose(source, combination))
+            check(config)
+            require_one_process(config)
         # Said again as an override, so that the jobs and the last line agree on the time in it.
         folder = str(Path(plan.hydra.sweep.dir))
         _make(folder)
@@ -48,15 +53,6 @@ def sweep(source: Source, overrides: list[str]) -> int:
     print(folder)
     # A sweeper that searches may return nothing.
     return max((job.return_value for batch in returned or [] for job in batch), default=0)
-
-
-def _require_one_process(config: Config) -> None:
-    """Another process would execute the command again, which is the whole sweep."""
-    devices = config.trainer.get("devices", 1)
-    if devices not in (1, "1") and not (isinstance(devices, list) and len(devices) == 1):
-        raise UserError(
-            f"trainer.devices={devices}: a run of a sweep has one process: write trainer.devices=1"
-        )
 
 
 def _make(folder: str) -> None:
@@ -68,6 +64,8 @@ def _make(folder: str) -> None:
 
 def _job(composed: DictConfig) -> int:
     hydra = HydraConfig.get()
+    with open_dict(composed):
+        composed.pop("sweep", None)
     # A run that fails leaves the others alone.
     return exit_status(lambda: _train(resolve(composed, hydra.runtime.choices), hydra.sweep.dir))
 

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -31,13 +31,14 @@ from bitladder.runs.manifest import collect
 PRECISION_SCHEMA_VERSION = 1
 
 
-def train(config: Config) -> int:
+def train(config: Config, opened: Callable[[RunDirectory], None] = lambda _: None) -> int:
     """Train, quantize, measure, and tell.
 
     With ``trainer.devices`` above 1 rank 0 measures, writes and tells; the others train with it.
 
     Args:
         config: A checked configuration.
+        opened: Is given the run's directory once it is made.
 
     Returns:
         0. The last line printed is the run's directory.
@@ -54,6 +55,7 @@ def train(config: Config) -> int:
     console = Console(soft_wrap=True, quiet=rank() > 0)
     with shared_directory(Path(config.paths["runs"]), config.run_name) as directory:
         console.print(f"run directory: {directory.path}", highlight=False)
+        opened(directory)
         with logs_in(directory.log_of(rank())), failure_recorded(config, directory):
             try:
                 results = _run(config, parts, directory, console)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch._dynamo
@@ -45,6 +45,7 @@ class Fp8Precision(LadderPrecision):
             shape of linear that it called is timed once on the device, and bf16 is kept where fp8
             is not faster. A resumed fit keeps what was decided.
         emulate: Round to fp8 but multiply in float32: the same numbers without fp8 units, slowly.
+            `auto` does so where the device has no fp8 units; `effective` says what it came to.
         allow_precision_change: See :class:`LadderPrecision`.
 
     Raises:
@@ -63,7 +64,7 @@ class Fp8Precision(LadderPrecision):
         skip: Sequence[str] = (),
         keep_ends: bool = True,
         layers: Policy = "all",
-        emulate: bool = False,
+        emulate: bool | Literal["auto"] = False,
         allow_precision_change: bool = False,
     ) -> None:
         super().__init__(allow_precision_change=allow_precision_change)
@@ -76,7 +77,10 @@ class Fp8Precision(LadderPrecision):
         self.skip = tuple(skip)
         self.keep_ends = keep_ends
         self.layers: Policy = layers
-        self.emulate = emulate
+        if isinstance(emulate, str) and emulate != "auto":
+            raise UserError(f"precision.emulate={emulate}: write true, false or auto")
+        self.emulate = emulate is True
+        self._emulate_if_needed = emulate == "auto"
         self.records: list[LinearRecord] = []
         """Every linear of the model; known from the beginning of a fit on."""
         self._strategy: Strategy | None = None
@@ -86,6 +90,11 @@ class Fp8Precision(LadderPrecision):
 
     def check_device(self, device: torch.device) -> None:
         """Refuse devices without fp8 units, unless fp8 is emulated."""
+        if self._emulate_if_needed:
+            has_units = (
+                device.type == "cuda" and torch.cuda.get_device_capability(device) >= CAPABILITY
+            )
+            self.emulate = not has_units
         if self.emulate:
             return
         if device.type == "cpu":
