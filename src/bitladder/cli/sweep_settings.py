@@ -3,13 +3,19 @@
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bitladder.cli.suggest import hint
 from bitladder.cli.validate import first_line
 from bitladder.errors import UserError
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _without_nulls(objectives: Any) -> Any:
+    if isinstance(objectives, dict):
+        return {name: way for name, way in objectives.items() if way is not None}
+    return objectives
 
 
 class Settings(BaseModel):
@@ -34,7 +40,12 @@ class SearchSettings(Settings):
     sampler: str = "tpe"
     seed: Annotated[int, Field(ge=0)] = 1
     trials: Positive = 20
-    objectives: Annotated[dict[str, Literal["maximize", "minimize"]], Field(min_length=1)]
+    objectives: Annotated[
+        dict[str, Literal["maximize", "minimize"]],
+        Field(min_length=1),
+        BeforeValidator(_without_nulls),
+    ]
+    """By the names of what runs measure; ``null`` takes one out."""
     prune: PruneSettings | None = None
 
 

@@ -77,7 +77,9 @@ def make_plan(overrides: Sequence[str], settings: SweepSettings) -> SweepPlan:
     for text in overrides:
         override = parse(text)
         if is_sweep(override) and not override.is_discrete_sweep():
-            raise UserError(f"{text} has no end of values: write sweep=search to search them")
+            raise UserError(
+                f"{text.lstrip('+')} has no end of values: write sweep=search to search them"
+            )
     jobs: dict[str, Job] = {}
     first: dict[str, Any] = {}
     varied = {parse(text).get_key_element() for text in overrides if is_sweep(parse(text))}
@@ -189,13 +191,12 @@ def agreed(directory: SweepDirectory, plan: SweepPlan, *, extend: bool) -> Sweep
 
 def _difference(known: SweepPlan, plan: SweepPlan) -> str:
     """The first thing that is not as it was."""
-    for before, now in zip(known.overrides, plan.overrides, strict=False):
-        if before != now:
-            return f"it had {before}, not {now}"
-    if len(known.overrides) != len(plan.overrides):
-        longer = max(known.overrides, plan.overrides, key=len)
-        text = longer[min(len(known.overrides), len(plan.overrides))]
-        return f"{text} is new" if longer is plan.overrides else f"it had {text}"
+    asked = [text.lstrip("+") for text in plan.overrides]
+    given = [text.lstrip("+") for text in known.overrides]
+    if new := [text for text in asked if text not in given]:
+        return f"{new[0]} is new to it"
+    if gone := [text for text in given if text not in asked]:
+        return f"it had {gone[0]}"
     before, now = _flat(known.config), _flat(plan.config)
     for key in [*before, *now]:
         if key.partition(".")[0] not in WITHOUT and before.get(key) != now.get(key):

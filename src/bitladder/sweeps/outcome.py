@@ -62,9 +62,9 @@ class Outcomes:
                 groups[results.precision, results.quantization].append(results)
         table = Table()
         for column in ("precision", "quantization"):
-            table.add_column(column)
-        for column in ("runs", "float", "final", "size", "batch 1", "batch 32"):
-            table.add_column(column, justify="right")
+            table.add_column(column, overflow="fold")
+        for column in ("runs", "accuracy: float", "int8", "size", "batch 1", "batch 32"):
+            table.add_column(column, justify="right", no_wrap=True)
         for (precision, quantization), results in groups.items():
             table.add_row(Text(precision), Text(quantization), str(len(results)), *_row(results))
         return table
@@ -78,7 +78,7 @@ def final(results: Results) -> Rung | None:
 def _row(results: Sequence[Results]) -> list[str]:
     """Accuracies as mean and spread; size and latency of int8 against float, as ratios."""
     floats = [x.rungs["float"] for x in results if "float" in x.rungs]
-    lasts = [rung for x in results if (rung := final(x)) is not None]
+    lasts = [x.rungs["int8"] for x in results if "int8" in x.rungs]
     pairs = [(x.rungs["float"], x.rungs["int8"]) for x in results if "int8" in x.rungs]
     return [
         _spread([rung.metrics[METRIC] for rung in floats if METRIC in rung.metrics]),
@@ -95,7 +95,7 @@ def _spread(values: Sequence[float]) -> str:
     values = [x for x in values if not math.isnan(x)]
     if not values:
         return MISSING
-    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    spread = f" ±{stdev(values):.4f}" if len(values) > 1 else ""
     return f"{mean(values):.4f}{spread}"
 
 

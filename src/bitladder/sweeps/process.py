@@ -1,11 +1,11 @@
 """A job in a process of its own, forked off one that has imported what every job needs."""
 
-import ctypes
 import importlib
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
-
-PR_SET_PDEATHSIG = 1
-"""Of ``prctl(2)``: which signal a process gets when its parent dies."""
 
 Tell = Callable[[str], None]
 """How a job says which run directory it has made."""
@@ -26,18 +23,25 @@ class JobProcess:
     """A job that is running.
 
     Attributes:
-        process: The process; it dies with the server that forked it, which dies with us.
-        link: Gives the name of the run directory once there is one, and ends with the job.
+        process: The process.
+        link: Gives the name of the run directory once there is one.
+        life: Is never written to. It is closed when we die, and the job dies of that.
     """
 
     process: ForkServerProcess
     link: Connection
+    life: Connection
 
     def interrupt(self) -> None:
         """Tell the job to leave what it leaves when it is interrupted, and wait until it has."""
         if self.process.pid is not None and self.process.is_alive():
             os.kill(self.process.pid, signal.SIGINT)
         self.process.join()
+
+    def close(self) -> None:
+        """Let go of a job that has ended."""
+        self.link.close()
+        self.life.close()
 
 
 def start(function: str, arguments: tuple[Any, ...], log: Path) -> JobProcess:
@@ -55,23 +59,27 @@ def start(function: str, arguments: tuple[Any, ...], log: Path) -> JobProcess:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.partition(":")[0]])
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_main, args=(function, arguments, str(log), theirs))
+    link, tell = context.Pipe(duplex=False)
+    alive, life = context.Pipe(duplex=False)
+    process = context.Process(target=_main, args=(function, arguments, str(log), tell, alive))
     process.start()
-    theirs.close()
-    return JobProcess(process, ours)
+    tell.close()
+    alive.close()
+    return JobProcess(process, link, life)
 
 
-def _main(function: str, arguments: tuple[Any, ...], log: str, link: Connection) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _main(
+    function: str, arguments: tuple[Any, ...], log: str, tell: Connection, alive: Connection
+) -> None:
     os.setsid()  # Ctrl-C in the terminal reaches the sweep alone, which passes it on, once
+    threading.Thread(target=_die_with, args=(alive,), daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
     module, _, name = function.partition(":")
     try:
-        status = getattr(importlib.import_module(module), name)(*arguments, link.send)
+        status = getattr(importlib.import_module(module), name)(*arguments, tell.send)
     except KeyboardInterrupt:
         status = 130
     except BaseException:
@@ -80,3 +88,11 @@ def _main(function: str, arguments: tuple[Any, ...], log: str, link: Connection)
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)
+
+
+def _die_with(alive: Connection) -> None:
+    """Wait for the end of the process that holds the other end, then end this one and its own."""
+    try:
+        alive.recv_bytes()
+    except (EOFError, OSError):
+        os.killpg(0, signal.SIGKILL)

@@ -116,7 +116,7 @@ class Runner:
             self._listen(job, records[job_id])
             if over:
                 del running[job_id]
-                job.link.close()
+                job.close()
                 self._finish(records[job_id], job.process.exitcode)
                 ended.append(job_id)
         return ended
@@ -136,11 +136,10 @@ class Runner:
             record.status = "completed"
         elif exit_status == PRUNED:
             record.status, record.reason = "pruned", results.reason if results else None
-        elif exit_status is None or exit_status < 0 or exit_status == INTERRUPTED:
-            record.status = "killed"
-            record.reason = (
-                "interrupted" if exit_status == INTERRUPTED else f"killed by signal {exit_status}"
-            )
+        elif exit_status == INTERRUPTED:
+            record.status, record.reason = "killed", "interrupted"
+        elif exit_status is None or exit_status < 0:
+            record.status, record.reason = "killed", f"killed by signal {-(exit_status or 0)}"
         else:
             reason = results.reason if results else None
             record.status = "failed"
@@ -160,6 +159,7 @@ class Runner:
             job.interrupt()
             self._listen(job, records[job_id])
             self._finish(records[job_id], INTERRUPTED)
+            job.close()
 
 
 def _now() -> str:
