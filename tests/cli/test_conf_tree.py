@@ -15,7 +15,8 @@ from bitladder.errors import UserError
 Configure = Callable[..., Config]
 
 GROUPS = {group: names for group, names in groups(conf_dir()).items() if group != "local"}
-CHOICES = [(group, name) for group, names in GROUPS.items() for name in names if group != "hydra"]
+OF_MANY_RUNS = ("hydra", "hydra/sweeper", "sweep")
+CHOICES = [(group, name) for group in GROUPS if group not in OF_MANY_RUNS for name in GROUPS[group]]
 NEEDS_HARDWARE = {("trainer", "gpu")}
 HISTOGRAM = "bitladder.quantization.HistogramObserver"
 BELONGS_TO = {"quantization/observer": "quantization=qat"}
@@ -48,7 +49,7 @@ def _nodes(config: Config, section: str) -> list[tuple[str, dict[str, Any]]]:
 
 def test_the_groups_are_those_of_the_design() -> None:
     named = "experiment precision quantization model data optimizer scheduler trainer"
-    rest = "callbacks logger paths debug hydra quantization/observer"
+    rest = "callbacks logger paths debug hydra hydra/sweeper sweep quantization/observer"
     assert GROUPS.keys() == {*named.split(), *rest.split()}
 
 

@@ -105,6 +105,10 @@ def compose(source: Source, overrides: Sequence[str]) -> dict[str, Any]:
     for text in overrides:
         if is_sweep(parse(text)):
             raise UserError(f"{text} asks for several runs: add -m, or quote it if it is one value")
+    # A sweep tells its jobs with an override where the user's configurations are.
+    found = tuple(text for text in overrides if text.startswith("hydra.searchpath="))
+    source = Source((*source.searchpath, *found))
+    overrides = [text for text in overrides if text not in found]
     with one_line_errors():
         arguments = source.arguments(overrides)
         _check_nested(arguments)

@@ -1,0 +1,212 @@
+"""``train -m`` by bitladder's own sweeper: what is asked, refused, gone on with."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bitladder.cli import sweeping
+from bitladder.cli.main import main
+from bitladder.runs.sweep_directory import SweepDirectory
+
+SMALL = ["data=synthetic", "model=mlp", "quantization=none", "logger=csv"]
+JOBS = Path(__file__).parents[1] / "sweeps"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _quick_jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that train nothing, but where a test is about training."""
+    if "slow" not in request.keywords:
+        monkeypatch.syspath_prepend(JOBS)
+        monkeypatch.setattr(sweeping, "JOB", "sweep_jobs:run")
+
+
+def sweep(*overrides: str) -> int:
+    return main(["train", "-m", *SMALL, *overrides])
+
+
+def only_folder() -> SweepDirectory:
+    (folder,) = Path("sweeps").iterdir()
+    return SweepDirectory(folder)
+
+
+def started(folder: Path) -> int:
+    return len((folder / "starts").read_text().split())
+
+
+def test_every_combination_is_a_job(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("precision=fp32,bf16", "seed=range(1,3)") == 0
+    directory = only_folder()
+    assert [record.name for record in directory.records()] == [
+        "precision=fp32 seed=1",
+        "precision=fp32 seed=2",
+        "precision=bf16 seed=1",
+        "precision=bf16 seed=2",
+    ]
+    assert {record.status for record in directory.records()} == {"completed"}
+    assert capsys.readouterr().out.splitlines()[-1] == str(directory.path)
+
+
+def test_the_same_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("seed=1,2") == 0
+    assert sweep("seed=1,2") == 0
+    assert started(only_folder().path) == 2
+    assert sweep("seed=2,1") == 0  # the same jobs
+    assert started(only_folder().path) == 2
+    assert sweep("seed=1,2", "optimizer.lr=0.5") == 0
+    assert len(list(Path("sweeps").iterdir())) == 2
+
+
+def test_two_ways_to_write_one_run_are_one_job() -> None:
+    assert sweep("optimizer.lr=0.1,1e-1,0.2") == 0
+    assert len(only_folder().records()) == 2
+
+
+def test_a_job_that_fails_leaves_the_others_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", *SMALL, "seed=1,2", "sweep.name=s"]) == 0
+    directory = only_folder()
+    first, _ = directory.records()
+    first.status, first.reason = "failed", "NaN at step 3"
+    directory.write_job(first)
+    assert sweep("seed=1,2", "sweep.name=s") == 0
+    assert [record.attempts for record in directory.records()] == [2, 1]
+
+
+def test_another_sweep_of_the_same_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("seed=1,2", "sweep.name=s") == 0
+    capsys.readouterr()
+    for changed, line in (
+        (["seed=1,2,3"], "seed=1,2,3 is new to it"),
+        (["seed=1,2", "optimizer.lr=0.5"], "optimizer.lr=0.5 is new to it"),
+        (["seed=1"], "seed=1 is new to it"),
+    ):
+        assert sweep(*changed, "sweep.name=s") == 2
+        assert line in capsys.readouterr().err
+    assert started(only_folder().path) == 2
+
+
+def test_a_configuration_that_changed_under_a_sweep_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    file = tmp_path / "mine" / "experiment" / "own.yaml"
+    for rate in (0.1, 0.2):
+        file.write_text(f"# @package _global_\noptimizer:\n  lr: {rate}\n")
+        status = sweep("experiment=own", "seed=1,2", "sweep.name=s", "--config-dir=mine")
+        assert status == (0 if rate == 0.1 else 2)
+    assert "(it had optimizer.lr=0.1, not 0.2)" in capsys.readouterr().err
+
+
+def test_a_sweep_may_be_extended() -> None:
+    assert sweep("seed=1,2", "sweep.name=s") == 0
+    assert sweep("seed=2,3", "sweep.name=s", "sweep.extend=true") == 0
+    assert [record.name for record in only_folder().records()] == ["seed=1", "seed=2", "seed=3"]
+    assert started(only_folder().path) == 3
+
+
+def test_the_ladder_is_every_precision_with_every_quantization() -> None:
+    assert main(["train", "-m", "sweep=ladder", "experiment=digits", "seed=1"]) == 0
+    directory = only_folder()
+    assert directory.path.name.startswith("digits-ladder-")
+    jobs = {record.name: record.overrides for record in directory.records()}
+    assert len(jobs) == 16
+    assert "precision.emulate=auto" not in jobs["precision=bf16 quantization=qat"]
+    assert jobs["precision=fp8 quantization=ptq"][-1] == "precision.emulate=auto"
+    more = ["precision.emulate=auto", "quantization.start=0.5"]
+    assert jobs["precision=fp8 quantization=qat"][-2:] == more
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (["sweep.retry=1"], "there is no key sweep.retry; did you mean retries?"),
+        (["sweep.retries=-1"], "sweep.retries=-1: it should be greater than or equal to 0"),
+        (["sweep.on_failure=wait"], "it should be 'continue' or 'stop'"),
+        (["sweep=steps"], "sweep=steps is not a choice of the group 'sweep'"),
+        (["optimizer.lr=interval(0.1,1)"], "has no end of values: write sweep=search"),
+        (["precision=fp32,fp64"], "precision=fp64 is not a choice"),
+        (["precision=fp32,fp8"], "precision=fp8 needs"),
+        (["model.width=1,2"], "model"),
+        (["trainer.devices=2"], "a run of a sweep has one process"),
+        (["sweep=search", "seed=1,2", "sweep.search.trials=0"], "sweep.search.trials=0"),
+        (["sweep=search", "seed=1,2", "sweep.search.sampler=x"], "sampler=x is unknown"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_nothing_runs(
+    wrong: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("seed=1,2", *wrong) == 2
+    assert line in capsys.readouterr().err
+    assert not list(Path().rglob("starts"))
+
+
+def test_a_search_without_anything_to_vary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("sweep=search") == 2
+    assert "a search needs something to vary" in capsys.readouterr().err
+
+
+def test_a_second_process_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("seed=1,2") == 0
+    with only_folder().held():
+        assert sweep("seed=1,2") == 2
+    assert "is being run by another process" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_loses_its_running_job_alone(tmp_path: Path) -> None:
+    quick = ["trainer.max_epochs=1", "optimizer.lr=0.01", "model.hidden=[8]", "sweep.name=s"]
+    arguments = ["train", "-m", *SMALL, *quick, "seed=1,2,3"]
+    program = f"import sys; from bitladder.cli.main import main; sys.exit(main({arguments!r}))"
+    directory = SweepDirectory(tmp_path / "sweeps" / "s")
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program])
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        records = directory.records() if directory.plan.exists() else []
+        if len(records) == 3 and records[1].status == "running" and records[1].run:
+            break
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    first, second, third = directory.records()
+    assert (first.status, second.status, third.status) == ("completed", "running", "pending")
+    assert main(arguments) == 0
+    after = directory.records()
+    assert [record.attempts for record in after] == [1, 2, 1]
+    assert after[0] == first
+    results = [
+        json.loads((directory.path / str(x.run) / "results.json").read_text()) for x in after
+    ]
+    assert [result["seed"] for result in results] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_search_measures_learns_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    search = [
+        "sweep=search",
+        "sweep.name=s",
+        "trainer.max_epochs=2",
+        "model.hidden=[4],[32]",
+        "optimizer.lr=tag(log,interval(0.00001,0.1))",
+        "~sweep.search.objectives",
+        "+sweep.search.objectives={float/test/accuracy: maximize, float/size_bytes: minimize}",
+        "sweep.search.prune.least_runs=1",
+        "sweep.search.prune.share=1.0",
+        "sweep.search.prune.grace=0",
+    ]
+    assert sweep(*search, "sweep.search.trials=2") == 0
+    before = only_folder().records()
+    assert sweep(*search, "sweep.search.trials=3") == 0
+    after = only_folder().records()
+    assert after[: len(before)] == before
+    assert {record.status for record in after} <= {"completed", "pruned"}
+    assert after[0].status == "completed"
+    assert any("callbacks.prune" in text for text in after[-1].overrides)
+    assert "not beaten in every objective: trial-000" in capsys.readouterr().out
