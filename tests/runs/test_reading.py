@@ -1,5 +1,6 @@
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitladder.runs import Results, RunDirectory, Rung, RunRecord, write_json
-from bitladder.runs.reading import lookup
+from bitladder.runs.reading import lookup, real
 
-FILES = ("config.yaml", "manifest.json", "metrics.csv", "results.json", "quantization.json")
+FILES = (
+    "config.yaml",
+    "manifest.json",
+    "metrics.csv",
+    "results.json",
+    "precision.json",
+    "quantization.json",
+)
 CONFIG = "seed: 3\nchoices:\n  experiment: digits\n  precision: bf16\n  quantization: ptq\n"
 
 
@@ -24,6 +32,7 @@ def run(tmp_path: Path) -> RunDirectory:
     directory.config.write_text(CONFIG)
     directory.metrics.write_text("step,loss\n0,1.5\n")
     write_json(directory.manifest, {"schema_version": 1, "seed": 3})
+    write_json(directory.precision, {"linears": []})
     write_json(directory.quantization, {"layers": []})
     rung = Rung(metrics={"test/accuracy": 0.5}, size_bytes=10, latency_ms={"batch_1": 1.0})
     Results(
@@ -165,3 +174,10 @@ def test_lookup_gives_none_where_a_value_is_not_what_it_should_be() -> None:
     assert lookup({"a": {"b": 1}}, "a", "b") == 1
     for values in ({"a": [1]}, {"a": None}, {}, None, "a"):
         assert lookup(values, "a", "b") is None
+
+
+def test_real_reads_what_json_holds_for_a_number_and_nothing_else() -> None:
+    assert (real(1), real(0.5), real("Infinity")) == (1.0, 0.5, math.inf)
+    assert math.isnan(real("NaN") or 0.0)
+    for value in (None, True, "1.0", "<b>", [1.0], {}, 10**400):
+        assert real(value) is None

@@ -44,6 +44,7 @@ class RunRecord:
         config: The values of ``config.yaml``; empty where it is missing or cannot be read.
         manifest: Of ``manifest.json``, likewise.
         results: The rungs, or why the run failed.
+        precision: Of ``precision.json``: per linear, where the precision reports that.
         quantization: Of ``quantization.json``: per layer; None where the run has none.
         metrics: Every logged scalar, by key.
         problem: The first thing that cannot be read and why, in one line.
@@ -54,6 +55,7 @@ class RunRecord:
     config: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     results: Results | None = None
+    precision: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
     metrics: dict[str, Series] = field(default_factory=dict)
     problem: str | None = None
@@ -74,6 +76,7 @@ class RunRecord:
             results=results,
             config=reader.read(directory.config, read_config) or {},
             manifest=reader.read(directory.manifest, read_json) or {},
+            precision=reader.read(directory.precision, read_json),
             quantization=reader.read(directory.quantization, read_json),
             metrics=reader.read(directory.metrics, read_series, LARGEST_METRICS_BYTES) or {},
             problem=reader.problem,
@@ -132,6 +135,16 @@ def lookup(values: object, *keys: str) -> Any:
     return values
 
 
+def real(value: object) -> float | None:
+    """A number, also one that `write_json` had to write as a string; None where it is none."""
+    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
+        return None
+    try:
+        return None if isinstance(value, bool) else float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read ``config.yaml`` as plain containers, with nothing in it resolved.
 
@@ -174,7 +187,7 @@ class _Reader:
     ) -> Content | None:
         """A file's content; None where it is missing, or cannot be read, which is a problem."""
         try:
-            return how(path) if self._readable(path, largest) else None
+            return how(path) if readable(self.directory, path, largest) else None
         except UserError as error:
             self._complain(str(error))
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no permission
@@ -202,21 +215,33 @@ class _Reader:
             held = time.time() - max(written) < QUIET_SECONDS
         return "running" if held else "interrupted"
 
-    def _readable(self, path: Path, largest: int) -> bool:
-        if not os.path.lexists(path):
-            return False
-        if not path.resolve(strict=True).is_relative_to(self.directory.path.resolve()):
-            raise UserError(f"{path} leads out of the run directory: only what is in it is read")
-        if not path.is_file():
-            raise UserError(f"{path} is no file")
-        if (size := path.stat().st_size) > largest:
-            raise UserError(
-                f"{path} has {size / 1e6:.0f} MB: no run writes more than {largest / 1e6:.0f}"
-            )
-        return True
-
     def _complain(self, problem: str) -> None:
         self.problem = self.problem or " ".join(problem.split())
+
+
+def readable(directory: RunDirectory, path: Path, largest: int) -> bool:
+    """Whether a file is there; one that a run would not have written is refused.
+
+    Args:
+        directory: The run's.
+        path: A file of it.
+        largest: Bytes that it may have.
+
+    Raises:
+        UserError: If it leads out of the directory, is no file, or is larger.
+        OSError: If it cannot be looked at: a loop of links, no permission.
+    """
+    if not os.path.lexists(path):
+        return False
+    if not path.resolve(strict=True).is_relative_to(directory.path.resolve()):
+        raise UserError(f"{path} leads out of the run directory: only what is in it is read")
+    if not path.is_file():
+        raise UserError(f"{path} is no file")
+    if (size := path.stat().st_size) > largest:
+        raise UserError(
+            f"{path} has {size / 1e6:.0f} MB: no run writes more than {largest / 1e6:.0f}"
+        )
+    return True
 
 
 def is_held(lock: Path) -> bool | None:
