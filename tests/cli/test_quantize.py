@@ -66,6 +66,7 @@ def test_a_finished_run_becomes_a_run_with_both_rungs(
         "model_float.pt2",
         "model_int8.pt2",
         "predictions.npz",
+        "report.html",
         "quantization.json",
         "results.json",
         "train.log",

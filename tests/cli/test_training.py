@@ -49,6 +49,7 @@ def test_a_run_leaves_its_directory_whole(
         "metrics.csv",
         "model_float.pt2",
         "predictions.npz",
+        "report.html",
         "results.json",
         "train.log",
     }

@@ -34,6 +34,7 @@ COMMANDS = {
         "bitladder.cli.evaluate", "measure a finished run again, from what is on disk"
     ),
     "predict": Command("bitladder.cli.predict", "run an artifact on an array of NumPy's"),
+    "report": Command("bitladder.cli.report", "a run or a folder of runs as one page of HTML"),
     "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),
 }
 

@@ -26,6 +26,7 @@ from bitladder.cli.record import (
     write_results,
 )
 from bitladder.cli.reopen import reopen
+from bitladder.cli.run_page import write_page
 from bitladder.cli.rungs import cpu_trainer, measure
 from bitladder.cli.schema import Config
 from bitladder.errors import UserError
@@ -154,4 +155,6 @@ def _quantize(plan: Plan, parts: Parts, directory: RunDirectory, console: Consol
     console.print("measuring the rungs: compile, test, time")
     rungs = measure(parts, directory, parts.quantization.examples)
     log_rungs(rungs, trainer)
-    return write_results(config, directory, effective_precision, rungs)
+    results = write_results(config, directory, effective_precision, rungs)
+    write_page(config, directory)
+    return results

@@ -56,6 +56,8 @@ class Config(BaseModel):
     """The run's name: by default the experiment's. A part of a folder's name."""
     checkpoint: str | None = None
     """A checkpoint to start from."""
+    report: bool = True
+    """Whether a completed run leaves ``report.html``."""
     data: Node
     model: Node
     task: Node

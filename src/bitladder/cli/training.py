@@ -21,6 +21,7 @@ from bitladder.cli.record import (
     write_quantization,
     write_results,
 )
+from bitladder.cli.run_page import write_page
 from bitladder.cli.rungs import example_calls, measure
 from bitladder.cli.schema import Config
 from bitladder.errors import RankZeroError
@@ -134,4 +135,6 @@ def _finish(
     console.print("measuring the rungs: compile, test, time")
     rungs = measure(parts, directory, examples)
     log_rungs(rungs, trainer)
-    return write_results(config, directory, effective_precision, rungs)
+    results = write_results(config, directory, effective_precision, rungs)
+    write_page(config, directory)
+    return results

@@ -8,25 +8,44 @@
   const figures = [...document.querySelectorAll("figure")].map((figure) => ({
     plot: figure.querySelector(".plot"),
     ...JSON.parse(figure.querySelector("script").textContent),
-    name: figure.getAttribute("aria-label").replace(/[^\w.-]+/g, "_").slice(0, 80),
+    name: figure.querySelector("figcaption").textContent.replace(/[^\w.-]+/g, "_").slice(0, 80),
   }));
 
   function layout(figure) {
-    return { ...figure.layout, autosize: true, template: templates[root.dataset.theme] };
+    const template = templates[root.dataset.theme];
+    return { ...figure.layout, title: undefined, autosize: true, template };
+  }
+
+  // A saved picture is for a light page of somebody else's, and holds its title.
+  function save(figure, format) {
+    const { height = 400, margin } = figure.layout;
+    const saved = {
+      data: figure.data,
+      layout: {
+        ...figure.layout,
+        template: templates.light,
+        paper_bgcolor: "white",
+        margin: { ...margin, t: 64 },
+      },
+    };
+    Plotly.downloadImage(saved, { format, filename: figure.name, width: 900, height });
   }
 
   function settings(figure) {
-    const save = (format) => (plot) =>
-      Plotly.downloadImage(plot, { format, filename: figure.name, width: 1000, height: 600 });
     return {
       responsive: true,
       displaylogo: false,
+      // plotly has a button, there by default, that sends a figure to its makers' cloud.
+      showSendToCloud: false,
+      plotlyServerURL: "",
       displayModeBar: true,
-      modeBarButtonsToRemove: ["toImage", "lasso2d", "select2d"],
+      modeBarButtonsToRemove: [
+        "toImage", "lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d",
+      ],
       modeBarButtonsToAdd: ["png", "svg"].map((format) => ({
         name: `save as ${format}`,
         icon: format === "png" ? Plotly.Icons.camera : Plotly.Icons.disk,
-        click: save(format),
+        click: () => save(figure, format),
       })),
     };
   }

@@ -72,7 +72,9 @@ def _section(section: Section, name: str) -> str:
         [
             _paragraphs(section.text),
             *map(_table, section.tables),
+            '<div class="figures">',
             *map(_figure, section.figures),
+            "</div>",
         ]
     )
     if section.folded:
@@ -99,7 +101,7 @@ def _table(table: Table) -> str:
     box = '<input type="search" placeholder="filter" aria-label="filter the table">'
     return f"""<div class="table">{title}{box if filtered else ""}
 <div class="scroll"><table{_class("facts" if table.plain else "sortable")}>
-<thead><tr>{head}</tr></thead>
+{f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""}
 <tbody>
 {body}
 </tbody></table></div></div>"""
@@ -121,11 +123,13 @@ def _figure(figure: go.Figure) -> str:
     parts: dict[str, Any] = figure.to_plotly_json()
     # The page's own, of the theme that it is seen in, takes its place.
     parts["layout"].pop("template", None)
-    title = figure.layout.title.text or "figure"  # pyright: ignore[reportAttributeAccessIssue]
-    label = html.unescape(re.sub(r"<[^>]*>", " ", title))
-    height = figure.layout.height or 400  # pyright: ignore[reportAttributeAccessIssue]
-    return f"""<figure role="img" aria-label="{_text(label)}">
-<div class="plot" style="height:{int(height)}px"></div>
+    # Shown as a caption, which breaks into lines on a phone; a saved picture has it in itself.
+    title = parts["layout"].get("title", {}).get("text", "")
+    caption = html.unescape(re.sub(r"<[^>]*>", " ", title))
+    height = parts["layout"].get("height", 400)
+    return f"""<figure>
+<figcaption>{_text(caption)}</figcaption>
+<div class="plot" role="img" aria-label="{_text(caption)}" style="height:{height:.0f}px"></div>
 <script type="application/json">{_escaped(str(to_json_plotly(parts)))}</script>
 </figure>"""
 

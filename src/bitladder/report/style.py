@@ -25,13 +25,13 @@ def templates() -> dict[str, dict[str, Any]]:
     A figure's first scatter trace has the first colour, dash and marker, its second the second.
     """
     return {
-        "light": _template(ink="#1d2126", faint="#dfe3e8", colours=("#FFFFFF", "#0072B2")),
-        "dark": _template(ink="#e4e7eb", faint="#3a4048", colours=("#16191d", "#56B4E9")),
+        "light": _template(ink="#1d2126", faint="#dfe3e8", scale=("#FFFFFF", "#0072B2")),
+        "dark": _template(ink="#e4e7eb", faint="#3a4048", scale=("#16191d", "#56B4E9")),
     }
 
 
-def _template(*, ink: str, faint: str, colours: tuple[str, str]) -> dict[str, Any]:
-    scale = [[0.0, colours[0]], [1.0, colours[1]]]
+def _template(*, ink: str, faint: str, scale: tuple[str, str]) -> dict[str, Any]:
+    colorscale = [[0.0, scale[0]], [1.0, scale[1]]]
     axis = {
         "gridcolor": faint,
         "linecolor": faint,
@@ -43,13 +43,14 @@ def _template(*, ink: str, faint: str, colours: tuple[str, str]) -> dict[str, An
     return {
         "layout": {
             "colorway": OKABE_ITO,
-            "colorscale": {"sequential": scale},
+            "colorscale": {"sequential": colorscale},
             "font": {"color": ink, "family": "system-ui, sans-serif", "size": 13},
             "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 15}},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "margin": {"l": 50, "r": 16, "t": 56, "b": 44},
+            "margin": {"l": 50, "r": 16, "t": 40, "b": 44},
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#8a939d", "activecolor": ink},
             "hoverlabel": {"align": "left"},
             "hovermode": "closest",
             "xaxis": axis,
@@ -63,6 +64,6 @@ def _template(*, ink: str, faint: str, colours: tuple[str, str]) -> dict[str, An
                 }
                 for colour, dash, symbol in styles
             ],
-            "heatmap": [{"colorscale": scale, "colorbar": {"outlinewidth": 0}}],
+            "heatmap": [{"colorscale": colorscale, "colorbar": {"outlinewidth": 0}}],
         },
     }

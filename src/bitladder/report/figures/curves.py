@@ -25,11 +25,12 @@ def section(record: RunRecord) -> Section | None:
     figures = learning_curves(record)
     if not figures:
         return None
-    return Section(
-        title="Learning curves",
-        text=f"Of more than {MOST_POINTS} steps the least and the greatest of each part are drawn.",
-        figures=figures,
-    )
+    text = ""
+    if any(len(series) > MOST_POINTS for series in record.metrics.values()):
+        text = (
+            f"Of more than {MOST_POINTS} points the least and the greatest of each part are drawn."
+        )
+    return Section(title="Learning curves", text=text, figures=figures)
 
 
 def learning_curves(record: RunRecord) -> list[go.Figure]:

@@ -26,7 +26,8 @@ def section(record: RunRecord) -> Section | None:
     if record.quantization is None:
         return None
     found = lookup(record.quantization, "layers")
-    layers = [layer for layer in found if isinstance(layer, dict)] if found else []
+    found = found if isinstance(found, list) else []
+    layers = [layer for layer in found if isinstance(layer, dict)]
     tables = [table for table in (quantized(layers), left_in_float(layers)) if table.rows]
     figure = sqnr(layers)
     return Section(
@@ -40,7 +41,7 @@ def section(record: RunRecord) -> Section | None:
 def quantized(layers: list[dict[str, Any]]) -> Table:
     """A row a layer that is integer now, by the model's order."""
     total = sum(real(layer.get("multiply_adds")) or 0.0 for layer in layers)
-    columns = ["layer", "type", "kernel", "why", "weight", "input", "range of the input"]
+    columns = ["layer", "type", "kernel", "weight", "input", "range of the input"]
     columns += ["multiply-adds", "SQNR alone", "SQNR in the model"]
     rows = [_row(layer, total) for layer in layers if layer.get("quantized")]
     return Table(title="Quantized layers", columns=columns, rows=rows)
@@ -98,8 +99,7 @@ def _row(layer: dict[str, Any], total: float) -> list[Content]:
     return [
         str(layer.get("name")),
         str(layer.get("type")),
-        str(layer.get("kernel") or "-"),
-        str(layer.get("kernel_reason") or "-"),
+        _kernel(layer),
         _grid(layer.get("weight")),
         _grid(layer.get("input")),
         Cell(f"{bounds[0]:.3g} to {bounds[1]:.3g}", bounds[1]) if bounds else Cell("-"),
@@ -107,6 +107,11 @@ def _row(layer: dict[str, Any], total: float) -> list[Content]:
         number(real(layer.get("local_sqnr_db")), ".1f", " dB"),
         number(real(layer.get("sqnr_db")), ".1f", " dB"),
     ]
+
+
+def _kernel(layer: dict[str, Any]) -> str:
+    why = layer.get("kernel_reason")
+    return f"{layer.get('kernel') or '-'}{f': {why}' if why else ''}"
 
 
 def _grid(quantizer: object) -> str:

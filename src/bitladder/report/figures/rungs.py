@@ -33,14 +33,14 @@ def side_by_side(rungs: dict[str, Rung]) -> Table:
     rows: list[list[Content]] = []
     for key in keys:
         values = {name: rung.metrics.get(key) for name, rung in rungs.items()}
-        changes = [_difference(values[BASE], values[name]) for name in others]
+        changes = [difference(values[BASE], values[name]) for name in others]
         rows.append([key, *(number(value, ".4f") for value in values.values()), *changes])
     sizes = {name: float(rung.size_bytes) for name, rung in rungs.items()}
     cells = [Cell(human_size(rung.size_bytes), sizes[name]) for name, rung in rungs.items()]
-    rows.append(["size of the file", *cells, *(_ratio(sizes[BASE], sizes[n]) for n in others)])
+    rows.append(["size of the file", *cells, *(ratio(sizes[BASE], sizes[n]) for n in others)])
     for key in batches:
         values = {name: rung.latency_ms.get(key) for name, rung in rungs.items()}
-        changes = [_ratio(values[BASE], values[name]) for name in others]
+        changes = [ratio(values[BASE], values[name]) for name in others]
         label = f"latency, {key.replace('_', ' ')}"
         rows.append([label, *(number(value, ".3g", " ms") for value in values.values()), *changes])
     return Table(
@@ -82,9 +82,11 @@ def ratios(rungs: dict[str, Rung]) -> go.Figure | None:
     return figure
 
 
-def _difference(before: float | None, after: float | None) -> Cell:
+def difference(before: float | None, after: float | None) -> Cell:
+    """How much a metric rose; ``-`` where one of them is missing."""
     return number(None if before is None or after is None else after - before, "+.4f")
 
 
-def _ratio(before: float | None, after: float | None) -> Cell:
+def ratio(before: float | None, after: float | None) -> Cell:
+    """What is left of a size or a time; ``-`` where one of them is missing."""
     return number(after / before if before and after is not None else None, ".2f", "x")
