@@ -51,11 +51,11 @@ def test_a_last_line_that_is_cut_short_is_left_out(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("x,y\n1,2\n", "has no column step"),
-        ("step,x\n0,1\n1,<b>\n", "line 3 is no row"),
-        ("step,x\n0,1,2,3\n", "line 2 is no row"),
-        ("step,x\n,1\n", "line 2 is no row"),
-        ("step,x\ninf,1\n", "line 2 is no row"),
-        ("step,x\n0\0,1\n", "line 2 is no row"),
+        ("step,x\n0,1\n1,<b>\n", "could not convert string to float: '<b>'"),
+        ("step,x\n0,1,2,3\n", "is longer than"),
+        ("step,x\n,1\n", "could not convert"),
+        ("step,x\ninf,1\n", "cannot convert float infinity"),
+        ("step,x\n0\0,1\n", "is not a table of numbers"),
     ],
 )
 def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path, text: str, message: str) -> None:

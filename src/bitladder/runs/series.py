@@ -36,10 +36,10 @@ def read_series(path: Path) -> dict[str, Series]:
     """Read what Lightning's CSVLogger wrote: a row a call, empty where a key was not in it.
 
     A last line that is cut short, as in a run that goes on or was killed, is left out. 10,000 rows
-    of 10 keys take about 50 ms.
+    of 5 keys take about 20 ms.
 
     Raises:
-        UserError: The file cannot be read, or is not such a table. The message names the line.
+        UserError: The file cannot be read, or is not such a table.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -47,18 +47,24 @@ def read_series(path: Path) -> dict[str, Series]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text ({error.reason})") from error
-    rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
     try:
-        header = next(rows, [])
-        if header and STEP not in header:
-            raise UserError(f"{path} has no column {STEP}")
-        series = [Series() for _ in header]
-        for row in rows:
-            step = int(float(row[header.index(STEP)]))
-            for one, cell in zip(series, row, strict=True):
-                if cell:
-                    one.values.append(float(cell))
-                    one.steps.append(step)
-    except (csv.Error, ValueError, IndexError, OverflowError) as error:
-        raise UserError(f"{path}, line {rows.line_num} is no row of its numbers") from error
-    return {key: one for key, one in zip(header, series, strict=True) if key != STEP and len(one)}
+        return _series(list(csv.reader(text[: text.rfind("\n") + 1].splitlines())))
+    except (csv.Error, ValueError, OverflowError) as error:
+        raise UserError(f"{path} is not a table of numbers by step: {error}") from error
+
+
+def _series(rows: list[list[str]]) -> dict[str, Series]:
+    columns = {key: cells for key, *cells in zip(*rows, strict=True)}
+    if not columns:
+        return {}
+    if STEP not in columns:
+        raise ValueError(f"it has no column {STEP}")
+    steps = [int(float(cell)) for cell in columns.pop(STEP)]
+    return {
+        key: Series(
+            [step for step, cell in zip(steps, cells, strict=True) if cell],
+            [float(cell) for cell in cells if cell],
+        )
+        for key, cells in columns.items()
+        if any(cells)
+    }
