@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,11 @@ def make_run(path: Path, index: int, steps: int) -> None:
     run.metrics.write_text(metrics(draw, steps), encoding="utf-8")
     if index % 20 == 0:
         return
-    what = {"experiment": "bench", "precision": precision, "quantization": quantization}
+    what: dict[str, Any] = {
+        "experiment": "bench",
+        "precision": precision,
+        "quantization": quantization,
+    }
     if index % 10 == 0:
         Results(status="failed", seed=seed, reason="the loss is NaN", **what).write(run.results)
         return

@@ -27,6 +27,10 @@ FILTERED_ROWS = 8
 """From so many rows on, a table has a box to filter it."""
 
 
+LONG_TEXT = 24
+"""From more characters on, a cell gets room for a line of them before it breaks."""
+
+
 def render(page: Page) -> str:
     """Return the page as HTML, with its style and scripts in it; plotly's once, if at all.
 
@@ -112,7 +116,8 @@ def _cell(cell: Cell, numeric: bool) -> str:
     if cell.href is not None:
         text = f'<a href="{_text(quote(cell.href))}">{text}</a>'
     value = "" if cell.value is None else f' data-value="{cell.value!r}"'
-    return f"<td{_class('number' if numeric else '')}{value}>{text}</td>"
+    kind = "number" if numeric else "long" if len(cell.text) > LONG_TEXT else ""
+    return f"<td{_class(kind)}{value}>{text}</td>"
 
 
 def _is_numeric(cells: list[Cell]) -> bool:

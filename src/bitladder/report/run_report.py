@@ -24,7 +24,7 @@ SECTIONS: dict[str, Callable[[RunRecord], Section | None]] = {
 def run_page(record: RunRecord) -> Page:
     """Return the page about a run."""
     return Page(
-        title=f"{record.experiment or 'Run'}: {record.name}",
+        title=record.name,
         summary=run_summary(record),
         sections=sections(SECTIONS, record),
     )

@@ -8,7 +8,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 which one of the two backgrounds swallows. https://jfly.uni-koeln.de/color/
 """
 
-FLOAT_COLOUR, INT8_COLOUR, *_ = OKABE_ITO
+FLOAT_COLOUR, INT8_COLOUR, *_, NEUTRAL = OKABE_ITO
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star")

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 
 from bitladder.report.content import as_cell
@@ -15,7 +17,7 @@ def predictions() -> Predictions:
 
 def test_rows_are_what_float_says_and_columns_what_int8_says() -> None:
     figure = confusion(np.array([0, 0, 1]), np.array([0, 2, 1]), 3)
-    (heatmap,) = figure.data
+    heatmap: Any = figure.data[0]
     assert heatmap.customdata.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert heatmap.text.tolist()[0] == ["1", "", "1"]
 

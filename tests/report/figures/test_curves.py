@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_thinning_keeps_the_extremes_of_what_is_finite(values: list[float], most
 
 def test_values_that_are_no_numbers_are_gaps_and_counted() -> None:
     figure = curves("loss", {"<b>x</b>": series(1.0, math.nan, math.inf, 2.0)})
-    (trace,) = figure.data
+    trace: Any = figure.data[0]
     assert trace.name == "&lt;b&gt;x&lt;/b&gt;"
     assert np.isnan(trace.y).tolist() == [False, True, True, False]
     assert figure.layout.title.text == "loss (2 values are NaN or infinite: gaps)"

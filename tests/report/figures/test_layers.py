@@ -52,7 +52,8 @@ def test_infinite_and_missing_ratios_are_not_drawn() -> None:
     ]
     figure = sqnr(layers)
     assert figure is not None
-    alone, in_model = figure.data
+    traces: Any = figure.data
+    alone, in_model = traces
     assert (alone.x, in_model.x) == ((None, 50.0), (30.0, None))
     assert alone.y == ("a", "&lt;b&gt;")
     assert sqnr([LAYER]) is None

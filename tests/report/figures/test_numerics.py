@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from typing import Any
 
 from bitladder.report.content import as_cell
 from bitladder.report.figures.numerics import Key, mean, parse, section
@@ -38,7 +39,8 @@ def test_shares_are_drawn_by_kind_with_a_line_a_format_in_each_panel(run: Make) 
     assert made is not None
     shares, norm = made.figures
     assert shares.layout.title.text.startswith("Gradients of activations")
-    assert [trace.name for trace in shares.data if trace.showlegend] == ["fp16", "e4m3"]
+    traces: Any = shares.data
+    assert [trace.name for trace in traces if trace.showlegend] == ["fp16", "e4m3"]
     assert norm.layout.title.text.startswith("Norm of the gradients")
     ((kind, module, amax, *rest),) = made.tables[0].rows
     assert (kind, module, as_cell(amax).text) == ("gradients of activations", "net.0", "7")

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 from bitladder.report.content import as_cell
 from bitladder.report.figures.rungs import ratios, side_by_side
@@ -34,7 +35,7 @@ def test_one_rung_alone_is_compared_with_nothing() -> None:
 def test_bars_are_percent_of_float() -> None:
     figure = ratios({"float": FLOAT, "int8": INT8})
     assert figure is not None
-    (bar,) = figure.data
+    bar: Any = figure.data[0]
     assert dict(zip(bar.y, bar.x, strict=True)) == {"size": 25.0, "latency, batch 1": 25.0}
 
 
@@ -42,5 +43,6 @@ def test_sizes_and_times_of_nothing_are_left_out() -> None:
     nothing = Rung(metrics={}, size_bytes=0, latency_ms={"batch_1": 0.0})
     figure = ratios({"float": nothing, "int8": INT8})
     assert figure is not None
-    assert not figure.data[0].x
+    bar: Any = figure.data[0]
+    assert not bar.x
     assert texts({"float": nothing, "int8": INT8})[1][-1] == "-"

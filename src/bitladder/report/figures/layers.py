@@ -77,7 +77,7 @@ def sqnr(layers: list[dict[str, Any]]) -> go.Figure | None:
         xaxis={"title": "SQNR, dB", "rangemode": "tozero"},
         yaxis={"autorange": "reversed", "type": "category"},
         height=max(260, 140 + 24 * len(names)),
-        legend={"y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        legend={"y": 1, "yanchor": "bottom"},
     )
     return figure
 

@@ -86,7 +86,7 @@ def shares(record: RunRecord, keys: dict[str, Key], kind: str) -> go.Figure | No
                 row=row,
                 col=1,
             )
-        figure.update_yaxes(title=share, tickformat=".0%", rangemode="tozero", row=row, col=1)
+        figure.update_yaxes(title=share, tickformat=".3~%", rangemode="tozero", row=row, col=1)
     figure.update_xaxes(title="step", row=len(SHARES), col=1)
     title = f"{KINDS[kind].capitalize()}: if they were stored in ..."
     figure.update_layout(title=title, height=620, legend_y=-0.12)

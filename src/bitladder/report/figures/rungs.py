@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from bitladder.report.content import Cell, Content, Section, Table, number
-from bitladder.report.style import INT8_COLOUR, plain
+from bitladder.report.style import INT8_COLOUR, NEUTRAL, plain
 from bitladder.runs import Rung, RunRecord
 from bitladder.runs.table import human_size
 
@@ -72,7 +72,7 @@ def ratios(rungs: dict[str, Rung]) -> go.Figure | None:
             text=[f"{value:.0f}%" for value in percent.values()],
             marker_color=INT8_COLOUR if len(others) == 1 else None,
         )
-    figure.add_vline(x=100, line_dash="dash", annotation_text="float")
+    figure.add_vline(x=100, line={"dash": "dash", "color": NEUTRAL}, annotation_text="float")
     figure.update_layout(
         title="What is left of float's size and latency",
         xaxis={"title": "% of float", "rangemode": "tozero"},
