@@ -1,7 +1,6 @@
 """One HTML file that needs nothing else: opened from a disk, in any browser, in ten years."""
 
 import html
-import json
 import re
 from datetime import UTC, datetime
 from functools import cache
@@ -135,7 +134,7 @@ def _figure(figure: go.Figure) -> str:
     return f"""<figure>
 <figcaption>{_text(caption)}</figcaption>
 <div class="plot" role="img" aria-label="{_text(caption)}" style="height:{height:.0f}px"></div>
-<script type="application/json">{_escaped(str(to_json_plotly(parts)))}</script>
+<script type="application/json">{_json(parts)}</script>
 </figure>"""
 
 
@@ -153,12 +152,8 @@ def _class(name: str) -> str:
 
 
 def _json(value: object) -> str:
-    return _escaped(json.dumps(value))
-
-
-def _escaped(text: str) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    """JSON that stands in a script element: plotly writes ``<`` as an escape, so none ends it."""
+    return str(to_json_plotly(value))
 
 
 @cache
