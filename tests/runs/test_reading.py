@@ -103,6 +103,17 @@ def test_a_lock_decides_whatever_the_clock_says(run: RunDirectory) -> None:
     assert RunRecord.read(run.path).state == "interrupted"
 
 
+def test_a_failed_run_that_goes_on_is_running_and_a_completed_one_is_completed(
+    run: RunDirectory,
+) -> None:
+    with held(run.lock):
+        assert RunRecord.read(run.path).state == "completed"
+        values = json.loads(run.results.read_text()) | {"status": "failed", "reason": "killed"}
+        write_json(run.results, values)
+        assert RunRecord.read(run.path).state == "running"
+    assert RunRecord.read(run.path).state == "failed"
+
+
 def test_a_directory_without_any_file_of_a_run_is_empty(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     for path in (tmp_path, tmp_path / "not there", tmp_path / "holiday.jpg"):

@@ -11,7 +11,7 @@ ACCURACY = "test/accuracy"
 UNFINISHED = {
     "failed": "The run failed",
     "running": "The run is not over yet",
-    "interrupted": "The run was interrupted: nothing writes to it any more, and it has no results",
+    "interrupted": "The run was interrupted: nothing writes to it any more",
     "damaged": "The run's results cannot be read",
     "empty": "The directory holds no run, or one that has not begun",
 }

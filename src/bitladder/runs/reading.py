@@ -38,9 +38,9 @@ class RunRecord:
 
     Attributes:
         directory: Where it lies.
-        state: ``completed`` and ``failed`` as ``results.json`` says; ``running`` or
-            ``interrupted`` where there is none; ``damaged`` where that file cannot be read;
-            ``empty`` where no file is a run's.
+        state: ``completed``, ``failed`` and so on as ``results.json`` says; ``running`` or
+            ``interrupted`` where there is none, and ``running`` where one that failed goes on;
+            ``damaged`` where that file cannot be read; ``empty`` where no file is a run's.
         config: The values of ``config.yaml``; empty where it is missing or cannot be read.
         manifest: Of ``manifest.json``, likewise.
         results: The rungs, or why the run failed.
@@ -196,18 +196,20 @@ class _Reader:
 
     def state(self, results: Results | None) -> State:
         """What the run is, once ``results.json`` was read."""
-        if results is not None:
-            return results.status
+        if results is not None and results.status == "completed":
+            return "completed"
         if self.problem is not None:
             return "damaged"
         directory = self.directory
         files = (directory.config, directory.manifest, directory.metrics, directory.log)
         try:
-            written = [os.lstat(file).st_mtime for file in files if os.path.lexists(file)]
             held = is_held(directory.lock)
+            written = [os.lstat(file).st_mtime for file in files if os.path.lexists(file)]
         except OSError as error:
             self._complain(f"cannot read {directory.path}: {error.strerror}")
             return "damaged"
+        if results is not None:
+            return "running" if held else results.status  # it failed once, and goes on
         if not written and held is None:
             return "empty"
         if held is None:
