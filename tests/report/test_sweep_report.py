@@ -29,15 +29,16 @@ def test_every_run_is_a_row_and_a_page_of_its_own_is_a_link(run: Make, tmp_path:
 
 
 def test_what_did_not_complete_is_listed_with_its_reason(run: Make, tmp_path: Path) -> None:
-    records = [run("a"), run("b")]
+    records = [run("a"), run("b"), run("c", results=False)]
     records[1].directory.results.write_text('{"schema_version": 0}')
     records[1] = RunRecord.read(records[1].path)
     page = sweep_page(tmp_path / "runs", records, tmp_path / "runs" / "report.html")
     section = page.sections[-1]
     assert section.title == "Not completed"
-    ((name, state, reason),) = section.tables[0].rows
+    (name, state, reason), (*_, progress) = section.tables[0].rows
     assert (name, state) == ("b", "damaged")
     assert "schema_version 0" in str(reason)
+    assert progress == "It logged up to step 19, val/accuracy 19."
 
 
 def test_a_folder_of_completed_runs_lists_no_others(run: Make, tmp_path: Path) -> None:

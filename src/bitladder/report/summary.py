@@ -22,7 +22,7 @@ def run_summary(record: RunRecord) -> str:
     parts = [_sentence(record)]
     if record.state != "completed":
         reason = f" ({record.reason})" if record.reason else ""
-        parts.append(f"{UNFINISHED[record.state]}{reason}.{_progress(record)}")
+        parts.append(f"{UNFINISHED[record.state]}{reason}. {progress(record)}".rstrip())
     elif record.problem:
         parts.append(f"Something in its directory cannot be read: {record.problem}.")
     return "\n\n".join(part for part in parts if part)
@@ -92,11 +92,11 @@ def _accuracy(rung: Rung) -> float | None:
     return figures(rung)[0]
 
 
-def _progress(record: RunRecord) -> str:
+def progress(record: RunRecord) -> str:
     """How far an unfinished run came, by the last value of each validation metric."""
     steps = [series.steps[-1] for series in record.metrics.values()]
     if not steps:
-        return " Nothing was logged." if record.state != "empty" else ""
+        return "Nothing was logged." if record.state != "empty" else ""
     last = {key: one.last for key, one in record.metrics.items() if key.startswith("val/")}
     values = "".join(f", {key} {value:.4g}" for key, value in sorted(last.items()))
-    return f" It logged up to step {max(steps)}{values}."
+    return f"It logged up to step {max(steps)}{values}."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bitladder.report.content import Cell, Content, Section, Table, number
 from bitladder.report.figures.rungs import difference, ratio
+from bitladder.report.summary import progress
 from bitladder.runs import Rung, RunRecord
 from bitladder.runs.table import human_size
 
@@ -33,7 +34,7 @@ def section(records: Sequence[RunRecord], *, folder: Path, output: Path) -> Sect
 def not_completed(records: Sequence[RunRecord], *, folder: Path) -> Section | None:
     """What failed and why, what runs, and what cannot be read."""
     rows = [
-        [run_name(record, folder), record.state, record.reason]
+        [run_name(record, folder), record.state, record.reason or progress(record)]
         for record in records
         if record.state != "completed" or record.problem
     ]
