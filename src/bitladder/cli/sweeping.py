@@ -15,6 +15,7 @@ from rich.console import Console
 from bitladder.cli.compose import Source, compose, one_line_errors
 from bitladder.cli.overrides import combinations, is_sweep, parse
 from bitladder.cli.rules import check
+from bitladder.cli.run_page import write_sweep_page
 from bitladder.cli.schema import Config
 from bitladder.cli.sweep_settings import SweepSettings, read_settings
 from bitladder.cli.validate import validate
@@ -248,6 +249,7 @@ def finish(directory: SweepDirectory, records: Sequence[JobRecord]) -> int:
     """Print the table and the folder; gives the exit status."""
     console = Console(soft_wrap=True)
     console.print(Outcomes(directory).table(records))
+    write_sweep_page(directory, console)
     left = [record for record in records if record.status not in DONE]
     for record in left:
         reason = f": {record.reason}" if record.reason else ""
