@@ -66,6 +66,14 @@ def rung(accuracy: float, cost: float) -> Rung:
     )
 
 
+def traces(figure: Any) -> Any:
+    return figure.data
+
+
+def title(figure: Any) -> str:
+    return figure.layout.title.text
+
+
 SOME = [
     a_run("fp32", "none", 1, accuracy=0.95),
     a_run("fp32", "none", 2, accuracy=0.97),
@@ -88,7 +96,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_recipe() -> None:
 def test_a_front_has_means_deviations_and_the_points_that_none_beats() -> None:
     figure = fronts.front(list(points(SOME)), "size_bytes", "digits, mlp")
     assert figure is not None
-    line, *marks = figure.data
+    line, *marks = traces(figure)
     # int8 of fp32 is the cheapest; the float models of fp32 cost the same, and one mean is higher.
     assert list(line.x) == [1000.0, 2000.0]
     assert list(line.y) == pytest.approx([0.86, 0.96])
@@ -112,9 +120,9 @@ def test_not_beaten_is_what_brute_force_finds(placed: list[tuple[float, float]])
 def test_tasks_are_not_mixed() -> None:
     section = fronts.section([*SOME, a_run(data="fashion"), a_run("bf16", data="fashion")])
     assert section is not None
-    titles = [figure.layout.title.text for figure in section.figures]
+    titles = [title(figure) for figure in section.figures]
     assert len(titles) == 6
-    assert sum("(fashion, mlp)" in title for title in titles) == 3
+    assert sum("(fashion, mlp)" in name for name in titles) == 3
 
 
 def test_the_table_of_recipes() -> None:
@@ -124,8 +132,8 @@ def test_the_table_of_recipes() -> None:
     rows = [[as_cell(cell).text for cell in row] for row in table.rows]
     assert rows[0][1:6] == ["fp32", "none", "float", "2", "0.9600 ± 0.0141"]
     assert rows[-1][1:6] == ["bf16", "ptq", "int8", "1", "0.7000"]
-    maps = {figure.layout.title.text: figure.data[0] for figure in section.figures}
-    (of_float,) = [m for title, m in maps.items() if "of float" in title]
+    maps = {title(figure): traces(figure)[0] for figure in section.figures}
+    (of_float,) = [m for name, m in maps.items() if "of float" in name]
     assert list(of_float.x) == ["none", "ptq"]
     assert list(of_float.y) == ["fp32", "bf16"]
     assert of_float.z[1][0] is None
@@ -134,7 +142,7 @@ def test_the_table_of_recipes() -> None:
 def test_parallel_coordinates_leave_out_what_is_the_same() -> None:
     section = parallel.section(SOME)
     assert section is not None
-    axes = {axis.label: list(axis.values) for axis in section.figures[0].data[0].dimensions}
+    axes = {axis.label: list(axis.values) for axis in traces(section.figures[0])[0].dimensions}
     assert "task" not in axes
     assert axes["precision"] == [0, 0, 0, 0, 1]
     assert axes["accuracy"] == pytest.approx([0.95, 0.97, 0.84, 0.88, 0.7])
@@ -144,7 +152,7 @@ def test_layers_by_recipe_are_means_over_seeds() -> None:
     runs = [a_run(seed=1, decibels=30.0), a_run(seed=2, decibels=50.0), a_run("bf16")]
     section = layer_map.section([*runs, a_run("fp16", decibels="Infinity")])
     assert section is not None
-    (trace,) = section.figures[0].data
+    (trace,) = traces(section.figures[0])
     assert list(trace.x) == ["fp32 + ptq", "bf16 + ptq"]
     assert list(trace.z[0]) == [40.0, 40.0]
 
