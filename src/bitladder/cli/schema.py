@@ -1,6 +1,7 @@
 """The typed schema of a configuration: its top level. Nodes are checked by their signatures."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from omegaconf import OmegaConf
@@ -32,11 +33,12 @@ def _fit_for_a_folder(name: str) -> str:
 
 
 def _known_paths(paths: dict[str, str]) -> dict[str, str]:
-    known = ("runs", "sweeps")
+    needed = ("runs", "sweeps")
+    known = (*needed, "mlflow")
     for key in paths:
         if key not in known:
             raise UserError(f"paths has no {key}{hint(key, known)}")
-    for key in known:
+    for key in needed:
         if key not in paths:
             raise UserError(f"paths.{key} is missing: write paths.{key}=FOLDER")
     return paths
@@ -69,7 +71,7 @@ class Config(BaseModel):
     callbacks: Nodes = {}
     logger: Nodes = {}
     paths: Annotated[dict[str, str], AfterValidator(_known_paths)]
-    """``runs`` and ``sweeps``: the folders that they go to."""
+    """``runs``, ``sweeps`` and ``mlflow``: the folders that they go to."""
     choices: dict[str, str] = {}
     """The choice of every configuration group: ``{"model": "resnet", ...}``."""
 
@@ -92,6 +94,12 @@ class Config(BaseModel):
     def run_name(self) -> str:
         """What the run's folder is called, before the time."""
         return "-".join((self.name, self.precision_name, self.quantization_name, f"s{self.seed}"))
+
+    @property
+    def sweep_name(self) -> str | None:
+        """The sweep whose folder the run goes to, if it is a part of one."""
+        folder = Path(self.paths["runs"])
+        return folder.name if folder.parent == Path(self.paths["sweeps"]) else None
 
     def in_folder(self, runs: str) -> Self:
         """The same with its run directory in another folder."""

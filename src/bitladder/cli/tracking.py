@@ -1,0 +1,65 @@
+"""What a run tells its loggers beside the metrics of its training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers import Logger
+
+from bitladder.cli.guard import GuardedLogger
+from bitladder.cli.logs import stderr_in_log
+from bitladder.cli.schema import Config
+from bitladder.cli.wandb_run import GuardedWandb
+from bitladder.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@contextmanager
+def closed_at_end(loggers: Sequence[Logger]) -> Iterator[None]:
+    """End the records when the block does, as failed if it raises."""
+    status = "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        for logger in _guarded(loggers):
+            logger.close(status)
+
+
+def wandb_records(loggers: Sequence[Logger]) -> dict[str, dict[str, Any]]:
+    """For the manifest: how wandb was asked for and how it runs, by the logger's place."""
+    return {logger.label: logger.record() for logger in loggers if isinstance(logger, GuardedWandb)}
+
+
+def notes(loggers: Sequence[Logger]) -> list[str]:
+    """What the user must be told about the loggers before training starts, a line each."""
+    return [x.note for x in loggers if isinstance(x, GuardedWandb) and x.note is not None]
+
+
+def log_config(loggers: Sequence[Logger], config: Config) -> None:
+    """Give the loggers the whole configuration; the CSV has config.yaml beside it already."""
+    with stderr_in_log():
+        for logger in _guarded(loggers):
+            logger.log_config(config)
+
+
+def log_files(loggers: Sequence[Logger], config: Config, directory: RunDirectory) -> None:
+    """Give the loggers that keep files the shipped model and the report, where they are there."""
+    files = {"model": directory.int8_artifact, "report": directory.report}
+    for logger in _guarded(loggers):
+        for kind, file in files.items():
+            if file.is_file():
+                logger.log_file(f"{config.run_name}-{kind}", kind, file)
+
+
+def log_figures(loggers: Sequence[Logger], figures: Mapping[str, "Figure"]) -> None:
+    """Give the loggers that draw them Plotly figures as charts, each under its name."""
+    if figures:
+        for logger in _guarded(loggers):
+            logger.log_figures(figures)
+
+
+def _guarded(loggers: Sequence[Logger]) -> list[GuardedLogger]:
+    return [logger for logger in loggers if isinstance(logger, GuardedLogger)]
