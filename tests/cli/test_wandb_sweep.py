@@ -111,6 +111,9 @@ def test_a_run_of_an_agent_is_the_one_that_its_sweep_waits_for(
         logged |= record["update"]
     assert logged["optimizer"]["lr"] == 0.01
     assert logged["choices"]["quantization"] == "none"
+    # wandb keeps what its server sent, under the keys of the sweep.
+    assert logged["optimizer.lr"] == 0.01
+    assert logged["quantization"] == "none"
 
 
 @pytest.mark.slow

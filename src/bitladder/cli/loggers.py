@@ -1,5 +1,6 @@
 """The loggers of a run: where each writes, and what it calls the run."""
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def _make(name: str, node: Node, config: Config, directory: RunDirectory) -> Log
     if kind == "WandbLogger":
         return open_wandb(node, where, supplied)
     if kind == "MLFlowLogger":
-        return open_mlflow(node, where, supplied)
+        return open_mlflow(node, where, supplied, Path(config.paths.get("mlflow", "mlflow")))
     guarded = GuardedTensorBoard if kind == "TensorBoardLogger" else GuardedLogger
     return guarded(where, instantiate(node, where, **supplied))
 
@@ -60,22 +61,16 @@ def _wandb(config: Config, directory: RunDirectory) -> dict[str, Any]:
     tags = [config.precision_name, config.quantization_name]
     place = _by_name(config, directory) | {"tags": tags, "job_type": "train"}
     if config.sweep_name is not None:
-        place["group"] = config.sweep_name
+        # An id of its own, whatever WANDB_RUN_ID says: the sweep's other runs would go on in it.
+        place |= {"group": config.sweep_name, "id": secrets.token_hex(4)}
     return place
 
 
 def _mlflow(config: Config, directory: RunDirectory) -> dict[str, Any]:
-    store = Path(config.paths.get("mlflow", "mlflow")).absolute()
     tags = {"precision": config.precision_name, "quantization": config.quantization_name}
     if config.sweep_name is not None:
         tags["sweep"] = config.sweep_name
-    return {
-        # MLflow 3 refuses its old store of plain files.
-        "tracking_uri": f"sqlite:///{store}/mlflow.db",
-        "artifact_location": (store / "artifacts").as_uri(),
-        "run_name": directory.path.name,
-        "tags": tags,
-    }
+    return {"run_name": directory.path.name, "tags": tags}
 
 
 PLACES: dict[str, Place] = {

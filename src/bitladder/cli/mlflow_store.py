@@ -1,9 +1,9 @@
 """MLflow's own store: a database that many runs share, and what must be there for it."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from lightning.pytorch.loggers import MLFlowLogger
 
@@ -16,8 +16,6 @@ from bitladder.errors import UserError
 
 PACKAGES = ("mlflow", "sqlalchemy", "alembic")
 """The client, and what it keeps a database with."""
-
-SQLITE = "sqlite:///"
 
 
 class GuardedMLFlow(GuardedLogger):
@@ -48,22 +46,25 @@ def missing_packages() -> str | None:
     return f"needs {', '.join(missing)}: pip install 'bitladder[mlflow]'" if missing else None
 
 
-def open_mlflow(node: Node, where: str, supplied: dict[str, Any]) -> GuardedMLFlow:
-    """Open a run in the store, on rank 0.
+def open_mlflow(node: Node, where: str, supplied: dict[str, Any], folder: Path) -> GuardedMLFlow:
+    """Open a run on rank 0, in the store that the node or MLflow's own variable names, or in ours.
 
     Args:
         node: The logger's node.
         where: Its place in the configuration.
         supplied: What the program adds to it.
+        folder: Where our store is, or will be.
 
     Raises:
         UserError: If the logger refuses its arguments or the store cannot be opened.
     """
     from mlflow.exceptions import MlflowException
 
-    store = str(node.get("tracking_uri") or supplied.get("tracking_uri"))
-    if store.startswith(SQLITE):
-        _make(Path(unquote(store.removeprefix(SQLITE))).parent)
+    store = node.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
+    if store is None:
+        places = _own_store(folder)
+        store = places["tracking_uri"]
+        supplied = {**supplied, **{key: x for key, x in places.items() if key not in node}}
     try:
         with stderr_in_log():
             logger = instantiate(node, where, **supplied)
@@ -77,8 +78,14 @@ def open_mlflow(node: Node, where: str, supplied: dict[str, Any]) -> GuardedMLFl
     return GuardedMLFlow(where, logger)
 
 
-def _make(folder: Path) -> None:
+def _own_store(folder: Path) -> dict[str, str]:
+    """A database, since MLflow 3 refuses its old store of plain files."""
+    folder = folder.absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; write paths.mlflow=FOLDER") from error
+    return {
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "artifact_location": (folder / "artifacts").as_uri(),
+    }
