@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,12 +31,21 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         open_mlflow(NODE, "logger.mlflow", {}, tmp_path / "file" / "mlflow")
 
 
-def test_another_store_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["key", "variable"])
+def test_another_store_may_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    named = NODE | {"tracking_uri": f"sqlite:///{tmp_path}/named.db"}
-    open_mlflow(named, "logger.mlflow", {}, tmp_path / "ours")
-    assert (tmp_path / "named.db").exists()
-    assert not (tmp_path / "ours").exists()
+    named = f"sqlite:///{tmp_path}/named.db"
+    node = dict(NODE)
+    if by == "variable":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    else:
+        node["tracking_uri"] = named
+    open_mlflow(node, "logger.mlflow", {}, tmp_path / "ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["named.db"]
+    # What was no variable before is none for the next run of this process.
+    assert os.environ.get("MLFLOW_TRACKING_URI") == (named if by == "variable" else None)
 
 
 def test_a_store_that_mlflow_refuses_is_one_line(tmp_path: Path) -> None:

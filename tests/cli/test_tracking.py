@@ -267,12 +267,11 @@ def test_wandb_that_fails_in_mid_run_costs_its_own_record_alone(
 
 
 def test_runs_of_one_process_have_a_wandb_run_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_wandb: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "measure", measured)
     # As an agent of wandb's sets it for the one run that it starts.
     monkeypatch.setenv("WANDB_RUN_ID", "shared")
-    wandb.teardown()  # it reads its variables once
     assert run(tmp_path, "-m", "logger=wandb", "seed=1,2,3") == 0
     (sweep,) = (tmp_path / "sweeps").iterdir()
     found = [wandb_records(path)["run"][0] for path in sweep.iterdir() if path.is_dir()]

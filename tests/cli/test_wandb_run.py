@@ -16,23 +16,10 @@ from bitladder.cli import training
 from bitladder.cli.main import main
 from bitladder.cli.wandb_run import GuardedWandb, open_wandb
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("fresh_wandb")]
 
 NODE = {"_target_": "lightning.pytorch.loggers.WandbLogger", "project": "p", "offline": False}
 KEY = "0123456789" * 4
-
-
-@pytest.fixture(autouse=True)
-def fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """wandb as in a new process without a key, which it keeps in mind otherwise."""
-    for key in [key for key in os.environ if key.startswith("WANDB_")]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    wandb.teardown()
-    yield
-    wandb.finish()
-    wandb.teardown()
 
 
 @pytest.fixture

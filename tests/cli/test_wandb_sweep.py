@@ -40,7 +40,7 @@ SMALL = {
 
 
 @pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> wandb_agent.Agent:
+def agent(fresh_wandb: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> wandb_agent.Agent:
     """wandb's agent as its command line sets it up, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for key in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):

@@ -17,6 +17,9 @@ from bitladder.errors import UserError
 PACKAGES = ("mlflow", "sqlalchemy", "alembic")
 """The client, and what it keeps a database with."""
 
+VARIABLE = "MLFLOW_TRACKING_URI"
+"""In which MLflow looks for the address of a store."""
+
 
 class GuardedMLFlow(GuardedLogger):
     """A guarded `MLFlowLogger`."""
@@ -60,11 +63,10 @@ def open_mlflow(node: Node, where: str, supplied: dict[str, Any], folder: Path) 
     """
     from mlflow.exceptions import MlflowException
 
-    store = node.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
-    if store is None:
-        places = _own_store(folder)
-        store = places["tracking_uri"]
-        supplied = {**supplied, **{key: x for key, x in places.items() if key not in node}}
+    variable = os.environ.get(VARIABLE)
+    named = node.get("tracking_uri") or variable
+    places = {"tracking_uri": named} if named else _own_store(folder)
+    supplied = supplied | {key: place for key, place in places.items() if key not in node}
     try:
         with stderr_in_log():
             logger = instantiate(node, where, **supplied)
@@ -74,7 +76,13 @@ def open_mlflow(node: Node, where: str, supplied: dict[str, Any], folder: Path) 
                 except MlflowException:  # another job made the experiment at the same moment
                     _ = logger.experiment
     except MlflowException as error:
+        store = places["tracking_uri"]
         raise UserError(f"{where}: {store}: {str(error).splitlines()[0]}") from error
+    finally:
+        # Lightning's logger sets it, for this process and all later runs in it.
+        os.environ.pop(VARIABLE, None)
+        if variable is not None:
+            os.environ[VARIABLE] = variable
     return GuardedMLFlow(where, logger)
 
 
