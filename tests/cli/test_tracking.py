@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams
 
 from bitladder.cli import training
+from bitladder.cli.loggers import sweep_of
 from bitladder.cli.main import main
 from bitladder.cli.schema import Config
 from bitladder.cli.tracking import log_figures
@@ -272,11 +273,27 @@ def test_runs_of_one_process_have_a_wandb_run_each(
     monkeypatch.setattr(training, "measure", measured)
     # As an agent of wandb's sets it for the one run that it starts.
     monkeypatch.setenv("WANDB_RUN_ID", "shared")
-    assert run(tmp_path, "-m", "logger=wandb", "seed=1,2,3") == 0
+    # Hydra's own sweeper runs its jobs in this process.
+    assert run(tmp_path, "-m", "hydra/sweeper=basic", "logger=wandb", "seed=1,2,3") == 0
     (sweep,) = (tmp_path / "sweeps").iterdir()
     found = [wandb_records(path)["run"][0] for path in sweep.iterdir() if path.is_dir()]
     assert len({one["run_id"] for one in found} | {"shared"}) == 4
     assert {one["run_group"] for one in found} == {sweep.name}
+
+
+def test_a_run_in_the_folder_of_a_sweep_is_a_part_of_it(
+    tmp_path: Path, config: Callable[..., Config]
+) -> None:
+    def named(folder: Path) -> str | None:
+        return sweep_of(config(paths={"runs": str(folder), "sweeps": str(tmp_path / "sweeps")}))
+
+    assert named(tmp_path / "runs") is None
+    assert named(tmp_path / "sweeps" / "ladder") == "ladder"
+    elsewhere = tmp_path / "elsewhere"
+    assert named(elsewhere) is None
+    elsewhere.mkdir()
+    (elsewhere / "sweep.json").touch()
+    assert named(elsewhere) == "elsewhere"
 
 
 @pytest.mark.parametrize("choice", ["none", "csv", "[csv,tensorboard]"])

@@ -14,6 +14,7 @@ from bitladder.cli.schema import Config, Node
 from bitladder.cli.tensorboard_run import GuardedTensorBoard
 from bitladder.cli.wandb_run import open_wandb
 from bitladder.runs import RunDirectory
+from bitladder.runs.sweep_directory import SweepDirectory
 
 Place = Callable[[Config, RunDirectory], dict[str, Any]]
 
@@ -44,6 +45,14 @@ def _make(name: str, node: Node, config: Config, directory: RunDirectory) -> Log
     return guarded(where, instantiate(node, where, **supplied))
 
 
+def sweep_of(config: Config) -> str | None:
+    """The name of the sweep whose folder the run goes to, if it is a part of one."""
+    folder = Path(config.paths["runs"]).resolve()
+    ours = SweepDirectory(folder).plan.is_file()
+    # Hydra's own sweepers leave no plan.
+    return folder.name if ours or folder.parent == Path(config.paths["sweeps"]).resolve() else None
+
+
 def _by_name(config: Config, directory: RunDirectory) -> dict[str, Any]:
     return {"save_dir": str(directory.path), "name": directory.path.name}
 
@@ -60,16 +69,16 @@ def _tensorboard(config: Config, directory: RunDirectory) -> dict[str, Any]:
 def _wandb(config: Config, directory: RunDirectory) -> dict[str, Any]:
     tags = [config.precision_name, config.quantization_name]
     place = _by_name(config, directory) | {"tags": tags, "job_type": "train"}
-    if config.sweep_name is not None:
+    if (sweep := sweep_of(config)) is not None:
         # An id of its own, whatever WANDB_RUN_ID says: the sweep's other runs would go on in it.
-        place |= {"group": config.sweep_name, "id": secrets.token_hex(4)}
+        place |= {"group": sweep, "id": secrets.token_hex(4)}
     return place
 
 
 def _mlflow(config: Config, directory: RunDirectory) -> dict[str, Any]:
     tags = {"precision": config.precision_name, "quantization": config.quantization_name}
-    if config.sweep_name is not None:
-        tags["sweep"] = config.sweep_name
+    if (sweep := sweep_of(config)) is not None:
+        tags["sweep"] = sweep
     return {"run_name": directory.path.name, "tags": tags}
 
 

@@ -1,7 +1,6 @@
 """The typed schema of a configuration: its top level. Nodes are checked by their signatures."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from omegaconf import OmegaConf
@@ -94,12 +93,6 @@ class Config(BaseModel):
     def run_name(self) -> str:
         """What the run's folder is called, before the time."""
         return "-".join((self.name, self.precision_name, self.quantization_name, f"s{self.seed}"))
-
-    @property
-    def sweep_name(self) -> str | None:
-        """The sweep whose folder the run goes to, if it is a part of one."""
-        folder = Path(self.paths["runs"])
-        return folder.name if folder.parent == Path(self.paths["sweeps"]) else None
 
     def in_folder(self, runs: str) -> Self:
         """The same with its run directory in another folder."""
