@@ -19,8 +19,9 @@ from bitladder.cli import training
 from bitladder.cli.loggers import sweep_of
 from bitladder.cli.main import main
 from bitladder.cli.schema import Config
-from bitladder.cli.tracking import log_figures
+from bitladder.cli.tracking import figures_of, log_figures
 from bitladder.cli.wandb_run import open_wandb
+from bitladder.report.run_report import run_page
 from bitladder.runs import RunDirectory, Rung, RunRecord
 
 from .wandb_files import wandb_records
@@ -94,7 +95,7 @@ def wandb_points(directory: Path) -> Points:
     for record in wandb_records(directory)["history"]:
         item = record["item"]
         for key, value in item.items():
-            if not key.startswith(("_", "trainer/")):
+            if not key.startswith(("_", "trainer/", "report/")):
                 points.setdefault(key, []).append((item["trainer/global_step"], value))
     return points
 
@@ -205,7 +206,10 @@ def test_mlflow_has_name_tags_status_and_the_artifact(tracked: Tracked) -> None:
 
 
 def test_the_artifact_is_one_of_wandbs_offline_too(tracked: Tracked) -> None:
-    (artifact,) = wandb_records(tracked.directory.path)["artifact"]
+    artifact, report = wandb_records(tracked.directory.path)["artifact"]
+    assert report["type"] == "report"
+    (page,) = report["manifest"]["contents"]
+    assert Path(page["local_path"]) == tracked.directory.report
     assert artifact["type"] == "model"
     assert artifact["name"] == "digits-fp32-none-s1-model"
     (file,) = artifact["manifest"]["contents"]
@@ -312,6 +316,18 @@ def test_a_logger_is_taken_out_of_the_default(configure: Callable[..., Config]) 
     assert configure().logger.keys() == {"csv", "tensorboard", "wandb"}
     assert configure("~logger.wandb").logger.keys() == {"csv", "tensorboard"}
     assert configure("logger.wandb=null").logger.keys() == {"csv", "tensorboard"}
+
+
+def test_every_figure_of_the_report_is_a_chart_of_wandb(tracked: Tracked) -> None:
+    page = run_page(RunRecord.read(tracked.directory.path))
+    figures = figures_of(page)
+    assert len(figures) == sum(len(section.figures) for section in page.sections) > 1
+    assert "learning_curves/loss" in figures
+    (log,) = tracked.directory.wandb.glob("offline-run-*")
+    for name in figures:
+        folder = log / "files" / "media" / "plotly" / "report"
+        (chart,) = folder.glob(f"{name}_*.plotly.json")
+        assert json.loads(chart.read_text())["data"]
 
 
 def test_figures_are_charts_of_wandb(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run tells its loggers beside the metrics of its training."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ from bitladder.cli.guard import GuardedLogger
 from bitladder.cli.logs import stderr_in_log
 from bitladder.cli.schema import Config
 from bitladder.cli.wandb_run import GuardedWandb
-from bitladder.runs import RunDirectory
+from bitladder.runs import RunDirectory, RunRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from bitladder.report.content import Page
 
 
 @contextmanager
@@ -52,6 +55,34 @@ def log_files(loggers: Sequence[Logger], config: Config, directory: RunDirectory
         for kind, file in files.items():
             if file.is_file():
                 logger.log_file(f"{config.run_name}-{kind}", kind, file)
+
+
+def log_report(loggers: Sequence[Logger], directory: RunDirectory) -> None:
+    """Give the loggers that draw them the figures of the run's report."""
+    for logger in loggers:
+        if isinstance(logger, GuardedWandb):
+            logger.attempt(_log_report, logger, directory)
+
+
+def _log_report(logger: Logger, directory: RunDirectory) -> None:
+    from bitladder.report.run_report import run_page
+
+    log_figures([logger], figures_of(run_page(RunRecord.read(directory.path))))
+
+
+def figures_of(page: "Page") -> dict[str, "Figure"]:
+    """The figures of a page by section and title, ``layers/sqnr_by_layer``, each name once."""
+    figures: dict[str, Figure] = {}
+    for section in page.sections:
+        for number, figure in enumerate(section.figures, start=1):
+            title = str(figure["layout"]["title"]["text"] or "").partition(" (")[0]
+            name = f"{_slug(section.title)}/{_slug(title) or number}"
+            figures[f"{name}_{number}" if name in figures else name] = figure
+    return figures
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "_", text.lower()).strip("_")
 
 
 def log_figures(loggers: Sequence[Logger], figures: Mapping[str, "Figure"]) -> None:

@@ -24,7 +24,14 @@ from bitladder.cli.record import (
 from bitladder.cli.run_page import write_page
 from bitladder.cli.rungs import example_calls, measure
 from bitladder.cli.schema import Config
-from bitladder.cli.tracking import closed_at_end, log_config, log_files, notes, wandb_records
+from bitladder.cli.tracking import (
+    closed_at_end,
+    log_config,
+    log_files,
+    log_report,
+    notes,
+    wandb_records,
+)
 from bitladder.errors import RankZeroError
 from bitladder.quantization import Call
 from bitladder.runs import Results, RunDirectory, ladder_table, write_atomic, write_json
@@ -147,4 +154,6 @@ def _finish(
     results = write_results(config, directory, effective_precision, rungs)
     write_page(config, directory)
     log_files(trainer.loggers, config, directory)
+    if config.report:
+        log_report(trainer.loggers, directory)
     return results
