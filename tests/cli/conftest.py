@@ -1,7 +1,8 @@
 import io
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +61,21 @@ def config() -> Callable[..., Config]:
         return Config.model_validate(values | changes)
 
     return make
+
+
+@pytest.fixture
+def fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """wandb as in a new process without a key; it reads its variables once, and keeps them."""
+    import wandb
+
+    for key in [key for key in os.environ if key.startswith("WANDB_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb.teardown()
+    yield
+    wandb.finish()
+    wandb.teardown()
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,12 @@ HISTOGRAM = "bitladder.quantization.HistogramObserver"
 BELONGS_TO = {"quantization/observer": "quantization=qat"}
 
 
-def _supplied(group: str, tmp_path: Path) -> dict[str, Any]:
+def _supplied(group: str, tmp_path: Path, name: str = "") -> dict[str, Any]:
     """What the program would pass."""
     if group == "model":
         return {"input_shape": (1, 8, 8), "num_classes": 10}
+    if (group, name) == ("logger", "mlflow"):
+        return {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     if group == "logger":
         return {"save_dir": str(tmp_path)}
     if group == "trainer":
@@ -64,7 +66,7 @@ def test_every_choice_over_the_default(
         return
     section = group.partition("/")[0]
     for where, node in _nodes(config, section):
-        built = instantiate(node, where, **_supplied(section, tmp_path))
+        built = instantiate(node, where, **_supplied(section, tmp_path, name))
         if node.get("_partial_"):
             _build_partial(section, built)
 

@@ -9,7 +9,17 @@ from bitladder.cli import train
 from bitladder.cli.main import COMMANDS, main
 from bitladder.errors import RunError, UserError
 
-HEAVY = {"hydra", "lightning", "numpy", "omegaconf", "pydantic", "rich", "torch", "wandb"}
+HEAVY = {
+    "hydra",
+    "lightning",
+    "numpy",
+    "omegaconf",
+    "pydantic",
+    "rich",
+    "tensorboard",
+    "torch",
+    "wandb",
+}
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

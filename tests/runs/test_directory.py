@@ -31,6 +31,7 @@ def test_it_names_every_file_of_the_design() -> None:
             run.float_artifact,
             run.report,
             run.log,
+            run.tensorboard,
             run.wandb,
         )
     }
@@ -46,6 +47,7 @@ def test_it_names_every_file_of_the_design() -> None:
         "model_float.pt2",
         "report.html",
         "train.log",
+        "tensorboard",
         "wandb",
     }
 

@@ -7,6 +7,7 @@ import lightning as L
 
 from bitladder.callbacks import Quantization
 from bitladder.cli.build import instantiate
+from bitladder.cli.loggers import make_loggers
 from bitladder.cli.schema import Config
 from bitladder.data.base import ImageDataModule
 from bitladder.errors import UserError
@@ -96,24 +97,11 @@ def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Tra
         callbacks.append(instantiate(node, f"callbacks.{name}", **supplied))
     if parts.quantization is not None:
         callbacks.append(parts.quantization)
-    loggers = [
-        instantiate(node, f"logger.{name}", **_place(node, directory))
-        for name, node in config.logger.items()
-    ]
     return instantiate(
         config.trainer,
         "trainer",
         callbacks=callbacks,
-        logger=loggers or False,
+        logger=make_loggers(config, directory) or False,
         plugins=[parts.precision],
         default_root_dir=str(directory.path),
     )
-
-
-def _place(node: dict[str, Any], directory: RunDirectory) -> dict[str, str]:
-    """Where a logger writes, as far as the user did not say so."""
-    if node["_target_"].endswith(".CSVLogger"):
-        place = {"save_dir": str(directory.path), "name": "", "version": ""}
-    else:
-        place = {"save_dir": str(directory.path), "name": directory.path.name}
-    return {key: value for key, value in place.items() if key not in node}

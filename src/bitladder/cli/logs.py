@@ -47,6 +47,10 @@ def stderr_in_log() -> Iterator[None]:
 
 def finish_wandb(exit_code: int) -> None:
     """Close wandb's run with its exit code, if one is open: else the next run would go on in it."""
-    if "wandb" in sys.modules:
+    if "wandb" not in sys.modules:
+        return
+    try:
         with stderr_in_log():
             sys.modules["wandb"].finish(exit_code=exit_code)
+    except Exception as error:  # its service may be gone, and how the run ended is not its to say
+        logging.getLogger(__name__).warning("wandb's record has no end: %s", error)

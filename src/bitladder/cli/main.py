@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": Command(
         "bitladder.cli.evaluate", "measure a finished run again, from what is on disk"
     ),
+    "dashboard": Command("bitladder.cli.dashboard", "show runs or a sweep in TensorBoard"),
     "predict": Command("bitladder.cli.predict", "run an artifact on an array of NumPy's"),
     "report": Command("bitladder.cli.report", "a run or a folder of runs as one page of HTML"),
     "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),

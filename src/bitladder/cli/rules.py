@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from bitladder.cli.mlflow_store import missing_packages
 from bitladder.cli.pairings import PAIRINGS
 from bitladder.cli.schema import Config
 from bitladder.errors import UserError
@@ -110,6 +111,14 @@ def monitors_need_logger(config: Config) -> str | None:
     return None
 
 
+def mlflow_installed(config: Config) -> str | None:
+    """MLflow comes with an extra."""
+    for name, node in config.logger.items():
+        if node["_target_"].endswith(".MLFlowLogger") and (missing := missing_packages()):
+            return f"logger.{name} {missing}"
+    return None
+
+
 def checkpoint_exists(config: Config) -> str | None:
     """A checkpoint to start from must be there."""
     if config.checkpoint is not None and not Path(config.checkpoint).is_file():
@@ -126,6 +135,7 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     training_ends,
     quantization_schedule,
     monitors_need_logger,
+    mlflow_installed,
     checkpoint_exists,
 )
 

@@ -32,11 +32,12 @@ def _fit_for_a_folder(name: str) -> str:
 
 
 def _known_paths(paths: dict[str, str]) -> dict[str, str]:
-    known = ("runs", "sweeps")
+    needed = ("runs", "sweeps")
+    known = (*needed, "mlflow")
     for key in paths:
         if key not in known:
             raise UserError(f"paths has no {key}{hint(key, known)}")
-    for key in known:
+    for key in needed:
         if key not in paths:
             raise UserError(f"paths.{key} is missing: write paths.{key}=FOLDER")
     return paths
@@ -69,7 +70,7 @@ class Config(BaseModel):
     callbacks: Nodes = {}
     logger: Nodes = {}
     paths: Annotated[dict[str, str], AfterValidator(_known_paths)]
-    """``runs`` and ``sweeps``: the folders that they go to."""
+    """``runs``, ``sweeps`` and ``mlflow``: the folders that they go to."""
     choices: dict[str, str] = {}
     """The choice of every configuration group: ``{"model": "resnet", ...}``."""
 

@@ -4,16 +4,16 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 
 from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
-from bitladder.cli.logs import logs_in, quiet_libraries, stderr_in_log
+from bitladder.cli.logs import logs_in, quiet_libraries
 from bitladder.cli.ranks import part, rank, shared_directory
 from bitladder.cli.record import (
     failure_recorded,
@@ -24,6 +24,14 @@ from bitladder.cli.record import (
 from bitladder.cli.run_page import write_page
 from bitladder.cli.rungs import example_calls, measure
 from bitladder.cli.schema import Config
+from bitladder.cli.tracking import (
+    closed_at_end,
+    log_config,
+    log_files,
+    log_report,
+    notes,
+    wandb_records,
+)
 from bitladder.errors import RankZeroError
 from bitladder.quantization import Call
 from bitladder.runs import Results, RunDirectory, ladder_table, write_atomic, write_json
@@ -80,13 +88,19 @@ def _check_checkpoint(config: Config, parts: Parts) -> None:
 def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console) -> Results | None:
     """The run's results, on rank 0."""
     trainer = make_trainer(config, parts, directory)
+    with closed_at_end(trainer.loggers):
+        return _train(config, parts, directory, console, trainer)
+
+
+def _train(
+    config: Config, parts: Parts, directory: RunDirectory, console: Console, trainer: L.Trainer
+) -> Results | None:
     parts.precision.attach(trainer.strategy.root_device)
     if rank() == 0:
-        _write_origin(config, parts, directory)
-    with stderr_in_log():
-        for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):  # config.yaml is beside its file already
-                logger.log_hyperparams(config.model_dump())
+        _write_origin(config, parts, directory, wandb_records(trainer.loggers))
+    for note in notes(trainer.loggers):
+        console.print(note, highlight=False)
+    log_config(trainer.loggers, config)
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
@@ -103,7 +117,9 @@ def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console
     return _finish(config, parts, directory, console, trainer, examples)
 
 
-def _write_origin(config: Config, parts: Parts, directory: RunDirectory) -> None:
+def _write_origin(
+    config: Config, parts: Parts, directory: RunDirectory, tracking: dict[str, Any]
+) -> None:
     write_atomic(directory.config, config.to_yaml())
     manifest = collect(
         command=sys.argv,
@@ -114,7 +130,7 @@ def _write_origin(config: Config, parts: Parts, directory: RunDirectory) -> None
         effective_precision=parts.precision.effective(),
         project=conf_dir().parent,
     )
-    write_json(directory.manifest, manifest)
+    write_json(directory.manifest, manifest | {"tracking": tracking})
 
 
 def _finish(
@@ -137,4 +153,7 @@ def _finish(
     log_rungs(rungs, trainer)
     results = write_results(config, directory, effective_precision, rungs)
     write_page(config, directory)
+    log_files(trainer.loggers, config, directory)
+    if config.report:
+        log_report(trainer.loggers, directory)
     return results

@@ -106,6 +106,11 @@ class RunDirectory:
         return self.path / "run.lock"
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
     def wandb(self) -> Path:
         """The folder of Weights & Biases' own files."""
         return self.path / "wandb"
