@@ -5,8 +5,10 @@ from typing import Any, TypeVar
 
 import lightning as L
 
-from bitladder.callbacks import Quantization
+from bitladder.callbacks import LastCheckpoint, Quantization
 from bitladder.cli.build import instantiate
+from bitladder.cli.checkpoint_io import SealedCheckpointIO
+from bitladder.cli.logs import last_wandb_run
 from bitladder.cli.schema import Config
 from bitladder.data.base import ImageDataModule
 from bitladder.errors import UserError
@@ -91,9 +93,10 @@ def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Tra
     """The trainer, its callbacks and its loggers, which all write into the run directory."""
     callbacks = []
     for name, node in config.callbacks.items():
-        checkpoint = node["_target_"].endswith(".ModelCheckpoint") and "dirpath" not in node
-        supplied = {"dirpath": str(directory.checkpoints)} if checkpoint else {}
-        callbacks.append(instantiate(node, f"callbacks.{name}", **supplied))
+        saves = node["_target_"].endswith((".ModelCheckpoint", ".LastCheckpoint"))
+        folder = {"dirpath": str(directory.checkpoints)} if saves and "dirpath" not in node else {}
+        callbacks.append(instantiate(node, f"callbacks.{name}", **folder))
+    callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
     if parts.quantization is not None:
         callbacks.append(parts.quantization)
     loggers = [
@@ -105,7 +108,7 @@ def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Tra
         "trainer",
         callbacks=callbacks,
         logger=loggers or False,
-        plugins=[parts.precision],
+        plugins=[parts.precision, SealedCheckpointIO(directory)],
         default_root_dir=str(directory.path),
     )
 
@@ -116,4 +119,6 @@ def _place(node: dict[str, Any], directory: RunDirectory) -> dict[str, str]:
         place = {"save_dir": str(directory.path), "name": "", "version": ""}
     else:
         place = {"save_dir": str(directory.path), "name": directory.path.name}
+    if node["_target_"].endswith(".WandbLogger") and (run := last_wandb_run(directory)):
+        place |= {"id": run, "resume": "allow"}
     return {key: value for key, value in place.items() if key not in node}
