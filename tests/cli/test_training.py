@@ -272,7 +272,8 @@ def test_a_full_disk_fails_the_run_in_one_line_and_leaves_no_part_of_a_file(
     process = start(tmp_path, "logger=csv", "quantization=none", before=limit)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert error.strip().startswith("bitladder: the run failed: file too large: ")
+    assert error.startswith("bitladder: the run failed: cannot write ")
+    assert error.strip().endswith("best.ckpt: File too large")
     assert len(error.strip().splitlines()) == 1
     directory = only_run(tmp_path)
     assert json.loads((directory / "results.json").read_text())["status"] == "failed"

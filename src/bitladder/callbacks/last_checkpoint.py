@@ -12,7 +12,7 @@ from bitladder.errors import Interrupted, UserError
 
 
 class LastCheckpoint(L.Callback):
-    """Writes ``last.ckpt``: at every epoch's end, every some steps, at the end, and when told to stop.
+    """Writes ``last.ckpt``: after every epoch, every some steps, at the end, and when told to stop.
 
     It is written between two batches, when the one before is logged, validated and forgotten and
     nothing of the next has happened, and never while gradients accumulate. A fit from it makes the
