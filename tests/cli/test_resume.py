@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from bitladder.callbacks import FiniteGuard
 from bitladder.cli import training
@@ -218,7 +219,7 @@ def changed(run: Path, old: str, new: str) -> None:
             "    every_n_steps: 1\n    dirpath: ../elsewhere",
             "leads out of the run directory",
         ),
-        ("every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
+        ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
         ("num_samples: 100", "num_samples: 120", "the data are not those"),
         ("bitladder.callbacks.LastCheckpoint", "bitladder.callbacks.RandomState", "has no every"),
     ],
@@ -236,9 +237,21 @@ def test_a_run_directory_is_data_and_writes_nowhere_else(
     assert (run / "results.json").exists()
 
 
-def test_what_is_no_interrupted_training_is_one_line(
-    tmp_path: Path, quantized: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+def test_what_cannot_go_on_exactly_is_refused(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run = stopped()
+    config, manifest = run / "config.yaml", json.loads((run / "manifest.json").read_text())
+    values = yaml.safe_load(config.read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"source": {}}))
+    assert "was made by bitladder quantize" in error_of(capsys, str(run))
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    del values["callbacks"]["last_checkpoint"]
+    config.write_text(yaml.safe_dump(values))
+    assert "have no bitladder.callbacks.LastCheckpoint" in error_of(capsys, str(run))
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no such folder" in error_of(capsys, str(tmp_path / "none"))
     assert "no run directory" in error_of(capsys, str(tmp_path))
     assert "there is no key trainer.max_epochs" in error_of(
