@@ -14,6 +14,7 @@ import yaml
 
 from bitladder.callbacks import FiniteGuard
 from bitladder.cli import training
+from bitladder.cli.logs import last_wandb_run
 from bitladder.cli.main import main
 from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
@@ -259,6 +260,13 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
 
 
+def test_a_wandb_run_keeps_its_id(tmp_path: Path) -> None:
+    assert last_wandb_run(RunDirectory(tmp_path)) is None
+    (tmp_path / "wandb" / "offline-run-20261122_204500-k3x9ab").mkdir(parents=True)
+    (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-20261122_204500-k3x9ab")
+    assert last_wandb_run(RunDirectory(tmp_path)) == "k3x9ab"
+
+
 KILLER = """
 import os, signal
 import lightning as L
@@ -362,6 +370,10 @@ def test_accumulated_gradients_are_never_cut_in_two(tmp_path: Path) -> None:
     same(*kill_and_resume(tmp_path, signal.SIGKILL, 9, *more))
 
 
+def is_over(checkpoint: Path) -> bool:
+    return torch.load(checkpoint, weights_only=True)["callbacks"]["LastCheckpoint"]["over"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("delay", [0.0, 1.0, 3.0])
@@ -369,18 +381,13 @@ def test_killed_while_it_converts_and_measures(tmp_path: Path, delay: float) -> 
     program = "import sys; from bitladder.cli.main import main; sys.exit(main())"
     arguments = [*SMALL, "quantization=ptq", f"paths.runs={tmp_path / 'runs'}"]
     process = subprocess.Popen([sys.executable, "-c", program, "train", *arguments])
-    while True:
-        (run,) = list((tmp_path / "runs").glob("*")) or [None]
-        last = run and run / "checkpoints" / "last.ckpt"
-        if last and last.exists():
-            saved = torch.load(last, weights_only=True)["callbacks"].get("LastCheckpoint")
-            if saved and saved["over"]:
-                break
+    while not any(is_over(path) for path in tmp_path.glob("runs/*/checkpoints/last.ckpt")):
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(delay)
     process.kill()
     process.wait()
+    (run,) = (tmp_path / "runs").iterdir()
     status, printed, error = in_a_process(tmp_path, ["resume", str(run)])
     assert (status, error) == (0, "")
     assert "step 9" in printed

@@ -20,8 +20,9 @@ class LastCheckpoint(L.Callback):
     beside it. Loggers that have ``state_dict`` and ``load_state_dict`` are asked where they stand,
     and put back there.
 
-    A checkpoint of a training that is over says so: a fit from it trains nothing and goes on with
-    what follows, such as the conversion to int8.
+    A checkpoint of a training that is over says so: a fit from it, with the same ``max_epochs`` and
+    ``max_steps``, trains nothing and goes on with what follows, such as the conversion to int8. A
+    fit from a checkpoint in another folder is another run, with logs of its own.
 
     Write it first among the trainer's callbacks: what others log at the start of a batch would
     otherwise be logged before the checkpoint, and once more after it.
@@ -51,6 +52,7 @@ class LastCheckpoint(L.Callback):
         self._saved_step = 0
         self._saving = False
         self._over = False
+        self._own = True
         self._resumed: dict[str, Any] | None = None
         self._progress: Progress | None = None
         self._state: dict[str, Any] = {}
@@ -74,6 +76,11 @@ class LastCheckpoint(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let ``ModelCheckpoint`` find its files where the run's directory lies now."""
+        self._own = (
+            Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath)).resolve()
+        )
+        if not self._own:
+            return
         states = checkpoint.get("callbacks", {})
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             state = states.get(callback.state_key)
@@ -90,14 +97,15 @@ class LastCheckpoint(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put loggers back to where they stood; train nothing if all is trained."""
+        state = self._resumed
         self._stop, self._saved_step, self._over = None, 0, False
-        if self._resumed is None:
-            return
+        if state is None or not self._own:
+            return  # What another run logged, and when it was over, is its own business.
         for name, logger in _stateful(trainer.loggers).items():
-            if name in self._resumed["loggers"]:
-                logger.load_state_dict(self._resumed["loggers"][name])
-        self._saved_step = self._resumed["step"]
-        self._over = self._resumed["over"]
+            if name in state["loggers"]:
+                logger.load_state_dict(state["loggers"][name])
+        self._saved_step = state["step"]
+        self._over = state["over"] and state["limits"] == _limits(trainer)
         if self._over:
             trainer.should_stop = True
 
@@ -170,6 +178,7 @@ class LastCheckpoint(L.Callback):
         if not self._over:
             self._over = True
             self._save(trainer, pl_module)
+        self._resumed = None
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -188,6 +197,7 @@ class LastCheckpoint(L.Callback):
         loggers = {name: x.state_dict() for name, x in _stateful(trainer.loggers).items()}
         self._state = {
             "over": self._over,
+            "limits": _limits(trainer),
             "step": self._saved_step,
             "progress": snapshot(trainer, module),
             "loggers": loggers,
@@ -202,6 +212,10 @@ def _stateful(loggers: list[Logger]) -> dict[str, Any]:
     """The loggers that say where they stand, by a name that the next process knows them by."""
     named = {f"{index}:{type(logger).__name__}": logger for index, logger in enumerate(loggers)}
     return {name: x for name, x in named.items() if hasattr(x, "load_state_dict")}
+
+
+def _limits(trainer: L.Trainer) -> list[int | None]:
+    return [trainer.max_epochs, trainer.max_steps]
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
