@@ -283,10 +283,15 @@ class Killer(L.Callback):
 
 
 def in_a_process(
-    folder: Path, arguments: list[str], number: int | None = None
+    folder: Path, arguments: list[str], number: int | None = None, *, measured: bool = True
 ) -> tuple[int, str, str]:
     (folder / "killer.py").write_text(KILLER)
-    program = "import sys; from bitladder.cli.main import main; sys.exit(main())"
+    # Compiling the rungs takes seconds, and of a run in float it shows nothing here.
+    unmeasured = "training.measure = lambda *_: {}" if not measured else "pass"
+    program = (
+        f"import sys; from bitladder.cli import training; {unmeasured};"
+        " from bitladder.cli.main import main; sys.exit(main())"
+    )
     environment = os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
     environment |= {"SIGNAL": str(number)} if number else {}
     done = subprocess.run(
@@ -305,13 +310,17 @@ def kill_and_resume(tmp_path: Path, number: int, before: int, *arguments: str) -
         "+callbacks.killer._target_=killer.Killer",
         f"+callbacks.killer.before={before}",
     ]
+    measured = "quantization=none" not in arguments
     runs = []
     for name in ("killed", "whole"):
         (tmp_path / name).mkdir()
         place = f"paths.runs={tmp_path / name / 'runs'}"
         sent = number if name == "killed" else None
         status, _, error = in_a_process(
-            tmp_path, ["train", *SMALL, *killer, place, *arguments], sent
+            tmp_path,
+            ["train", *SMALL, *killer, place, *arguments],
+            sent,
+            measured=measured,
         )
         (run,) = (tmp_path / name / "runs").iterdir()
         runs.append(run)
@@ -324,7 +333,8 @@ def kill_and_resume(tmp_path: Path, number: int, before: int, *arguments: str) -
             assert error == f"bitladder: interrupted; go on with: bitladder resume {run}"
             saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
             assert saved["global_step"] >= before
-    status, _, error = in_a_process(tmp_path, ["resume", str(runs[0]), "allow=[killer]"])
+    again = ["resume", str(runs[0]), "allow=[killer]"]
+    status, _, error = in_a_process(tmp_path, again, measured=measured)
     assert status == 0, error
     return runs[0], runs[1]
 
