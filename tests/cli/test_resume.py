@@ -298,7 +298,7 @@ def in_a_process(
         [sys.executable, "-c", program, *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
         env=environment,
     )
     return done.returncode, done.stdout, done.stderr.strip()
@@ -339,11 +339,13 @@ def kill_and_resume(tmp_path: Path, number: int, before: int, *arguments: str) -
     return runs[0], runs[1]
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_process_leaves_what_another_goes_on_with(tmp_path: Path) -> None:
     same(*kill_and_resume(tmp_path, signal.SIGKILL, 4, *PLAIN))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
     every = "callbacks.last_checkpoint.every_n_steps=100"
