@@ -4,7 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bitladder.callbacks import FiniteGuard, NumericsMonitor, Quantization, RandomState
+    from bitladder.callbacks import (
+        FiniteGuard,
+        LastCheckpoint,
+        NumericsMonitor,
+        Quantization,
+        RandomState,
+    )
     from bitladder.precision import (
         Bf16Precision,
         Bf16TruePrecision,
@@ -24,6 +30,7 @@ __all__ = [
     "Fp8Precision",
     "Fp16Precision",
     "Fp32Precision",
+    "LastCheckpoint",
     "NumericsMonitor",
     "Quantization",
     "RandomState",

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly."""
+"""The ways in which a command ends badly."""
 
 
 class UserError(Exception):
@@ -23,6 +23,19 @@ class RunError(Exception):
 
 class HopelessError(RunError):
     """The run was given up because others were better, as its configuration asked."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user, or whoever manages the machine, asked the run to end: exit status 128 + signal.
+
+    Args:
+        signal: The number of the signal that said so.
+        hint: What to tell the user beside it, in one line.
+    """
+
+    def __init__(self, signal: int, hint: str = "") -> None:
+        super().__init__(f"interrupted{hint and '; '}{hint}")
+        self.signal = signal
 
 
 class RankZeroError(RunError):

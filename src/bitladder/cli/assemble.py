@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 import lightning as L
 
-from bitladder.callbacks import Quantization
+from bitladder.callbacks import LastCheckpoint, Quantization
 from bitladder.cli.build import instantiate
+from bitladder.cli.checkpoint_io import SealedCheckpointIO
 from bitladder.cli.loggers import make_loggers
 from bitladder.cli.schema import Config
 from bitladder.data.base import ImageDataModule
@@ -92,9 +93,10 @@ def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Tra
     """The trainer, its callbacks and its loggers, which all write into the run directory."""
     callbacks = []
     for name, node in config.callbacks.items():
-        checkpoint = node["_target_"].endswith(".ModelCheckpoint") and "dirpath" not in node
-        supplied = {"dirpath": str(directory.checkpoints)} if checkpoint else {}
-        callbacks.append(instantiate(node, f"callbacks.{name}", **supplied))
+        saves = node["_target_"].endswith((".ModelCheckpoint", ".LastCheckpoint"))
+        folder = {"dirpath": str(directory.checkpoints)} if saves and "dirpath" not in node else {}
+        callbacks.append(instantiate(node, f"callbacks.{name}", **folder))
+    callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
     if parts.quantization is not None:
         callbacks.append(parts.quantization)
     return instantiate(
@@ -102,6 +104,6 @@ def make_trainer(config: Config, parts: Parts, directory: RunDirectory) -> L.Tra
         "trainer",
         callbacks=callbacks,
         logger=make_loggers(config, directory) or False,
-        plugins=[parts.precision],
+        plugins=[parts.precision, SealedCheckpointIO(directory)],
         default_root_dir=str(directory.path),
     )

@@ -28,10 +28,13 @@ def check_checkpoint(
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
     precision: LadderPrecision,
-) -> None:
+) -> dict[str, Any]:
     """Refuse a checkpoint that is none, or of another model, optimizer, schedule or precision.
 
     Nothing in the file is executed: it is read as tensors and plain containers.
+
+    Returns:
+        What is in it.
 
     Raises:
         UserError: Names the file and the first parameter that differs, or the precision.
@@ -53,6 +56,7 @@ def check_checkpoint(
                 " the one that it was trained with, or scheduler=none"
             )
     precision.check_checkpoint(content)
+    return content
 
 
 def load_weights(path: str, module: nn.Module) -> None:

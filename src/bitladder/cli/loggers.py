@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from bitladder.cli.build import instantiate
 from bitladder.cli.guard import GuardedLogger
+from bitladder.cli.logs import last_wandb_run
 from bitladder.cli.mlflow_store import open_mlflow
 from bitladder.cli.schema import Config, Node
 from bitladder.cli.tensorboard_run import GuardedTensorBoard
@@ -72,6 +73,8 @@ def _wandb(config: Config, directory: RunDirectory) -> dict[str, Any]:
     if (sweep := sweep_of(config)) is not None:
         # An id of its own, whatever WANDB_RUN_ID says: the sweep's other runs would go on in it.
         place |= {"group": sweep, "id": secrets.token_hex(4)}
+    if (run := last_wandb_run(directory)) is not None:
+        place |= {"id": run, "resume": "allow"}
     return place
 
 

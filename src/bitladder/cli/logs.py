@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
+from bitladder.runs import RunDirectory
+
 
 @contextmanager
 def logs_in(path: Path) -> Iterator[None]:
@@ -54,3 +56,13 @@ def finish_wandb(exit_code: int) -> None:
             sys.modules["wandb"].finish(exit_code=exit_code)
     except Exception as error:  # its service may be gone, and how the run ended is not its to say
         logging.getLogger(__name__).warning("wandb's record has no end: %s", error)
+
+
+def last_wandb_run(directory: RunDirectory) -> str | None:
+    """The id of the wandb run that a run directory holds, if it was here before.
+
+    Every process that goes on with it leaves a segment of its own, ``offline-run-TIME-ID``; what
+    they have in common is the id, by which ``wandb sync`` puts them together.
+    """
+    segments = directory.wandb.glob("*run-*-*")
+    return next((segment.name.rpartition("-")[2] for segment in segments), None)

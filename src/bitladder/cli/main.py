@@ -1,6 +1,7 @@
 """The console script: finds the command and hands it the arguments."""
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from bitladder.cli.status import exit_status
 from bitladder.cli.suggest import hint
-from bitladder.errors import UserError
+from bitladder.errors import Interrupted, UserError
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ COMMANDS = {
         "bitladder.cli.evaluate", "measure a finished run again, from what is on disk"
     ),
     "dashboard": Command("bitladder.cli.dashboard", "show runs or a sweep in TensorBoard"),
+    "resume": Command("bitladder.cli.resume", "go on with a run that was killed or interrupted"),
     "predict": Command("bitladder.cli.predict", "run an artifact on an array of NumPy's"),
     "report": Command("bitladder.cli.report", "a run or a folder of runs as one page of HTML"),
     "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),
@@ -48,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 the run failed, 2 the user asked for what cannot be, 130 if
-        interrupted.
+        interrupted by Ctrl-C and 143 by SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return exit_status(lambda: _dispatch(given))
-    except KeyboardInterrupt:
-        print("bitladder: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"bitladder: {str(error) or 'interrupted'}", file=sys.stderr)
+        return 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
 
 
 def _dispatch(arguments: list[str]) -> int:

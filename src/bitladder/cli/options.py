@@ -12,17 +12,22 @@ from bitladder.cli.validate import first_line
 from bitladder.errors import UserError
 
 
-class RunOptions(BaseModel):
-    """The keys that such commands share."""
+class ResumeOptions(BaseModel):
+    """The keys of ``bitladder resume``, which all such commands share."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     run: str
     """The run directory."""
-    checkpoint: str | None = None
-    """Which of its checkpoints."""
     allow: list[str] = []
     """Packages whose code the run's configuration may name."""
+
+
+class RunOptions(ResumeOptions):
+    """The keys that the commands share which take a checkpoint and leave the run as it is."""
+
+    checkpoint: str | None = None
+    """Which of its checkpoints."""
     allow_unfinished: bool = False
     """Whether a run may do that failed, or never came to its end."""
 
@@ -42,7 +47,7 @@ class EvaluateOptions(RunOptions):
     """Whether an accuracy other than the recorded one is a failure."""
 
 
-Options = TypeVar("Options", bound=RunOptions)
+Options = TypeVar("Options", bound=ResumeOptions)
 
 
 def read_options(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 
 from bitladder.callbacks import Quantization
@@ -16,6 +15,7 @@ from bitladder.cli.assemble import Parts, data_and_task, make_quantization
 from bitladder.cli.checkpoint import load_weights
 from bitladder.cli.compose import Source, compose
 from bitladder.cli.configs import conf_dir
+from bitladder.cli.csv_logger import CSVLogger
 from bitladder.cli.finished import FinishedRun, sha256
 from bitladder.cli.logs import logs_in, quiet_libraries
 from bitladder.cli.options import QuantizeOptions, read_options

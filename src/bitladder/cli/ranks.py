@@ -5,7 +5,7 @@ Lightning starts the processes of the other ranks itself: each executes the comm
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch.distributed as dist
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from bitladder.errors import UserError
 from bitladder.runs import RunDirectory
+from bitladder.runs.lock import locked
 
 HANDED_OVER = "BITLADDER_RUN_DIRECTORY"
 """The variable through which the processes that rank 0 starts learn its run directory."""
@@ -45,6 +46,15 @@ def shared_directory(runs: Path, name: str) -> Iterator[RunDirectory]:
         yield directory
     finally:
         del os.environ[HANDED_OVER]
+
+
+def lock(directory: RunDirectory) -> AbstractContextManager[None]:
+    """Hold the run directory, for all ranks.
+
+    Raises:
+        UserError: As :func:`bitladder.runs.lock.locked` does.
+    """
+    return locked(directory) if rank() == 0 else nullcontext()
 
 
 def lost_another(error: RuntimeError) -> bool:

@@ -1,6 +1,7 @@
 """What every command that makes a run writes down about it."""
 
 import shlex
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +12,9 @@ from bitladder.callbacks import Quantization
 from bitladder.cli.logs import finish_wandb
 from bitladder.cli.ranks import lost_another, rank
 from bitladder.cli.schema import Config
-from bitladder.errors import RunError, UserError
+from bitladder.errors import Interrupted, RunError, UserError
 from bitladder.runs import Results, RunDirectory, Rung, write_json
+from bitladder.runs.results import Status
 
 QUANTIZATION_SCHEMA_VERSION = 1
 
@@ -74,8 +76,14 @@ def write_results(
 
 
 @contextmanager
-def failure_recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
-    """Let a failure leave ``results.json`` and every wandb run finish with its exit code."""
+def failure_recorded(config: Config, directory: RunDirectory, *, go_on: str = "") -> Iterator[None]:
+    """Let a failure leave ``results.json`` and every wandb run finish with its exit code.
+
+    Args:
+        config: The run's.
+        directory: The run's.
+        go_on: What to tell who interrupts the block.
+    """
     exit_code = 1
     try:
         yield
@@ -89,20 +97,24 @@ def failure_recorded(config: Config, directory: RunDirectory) -> Iterator[None]:
             raise
         reason = f"rank {rank()} lost another rank, which says why"
         raise RunError(_fail(config, directory, reason)) from error
-    except (UserError, RunError, KeyboardInterrupt) as error:
-        _fail(config, directory, str(error) or "interrupted")
+    except (UserError, RunError) as error:
+        _fail(config, directory, str(error))
         raise
+    except KeyboardInterrupt as error:
+        _fail(config, directory, "interrupted", "interrupted")
+        number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
+        raise Interrupted(number, go_on) from error
     finally:
         finish_wandb(exit_code)
 
 
-def _fail(config: Config, directory: RunDirectory, reason: str) -> str:
+def _fail(config: Config, directory: RunDirectory, reason: str, status: Status = "failed") -> str:
     """Write down why the run failed, if that can still be written and is this rank's to do."""
     if rank() > 0:
         return reason
     try:
         Results(
-            status="failed",
+            status=status,
             experiment=config.experiment,
             precision=config.precision_name,
             quantization=config.quantization_name,

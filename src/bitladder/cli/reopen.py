@@ -12,7 +12,7 @@ from bitladder.cli.validate import validate
 from bitladder.errors import UserError
 
 BUILT = ("data", "model", "task", "optimizer", "scheduler")
-"""What is built of a run: its model and its data. The rest trained it and is not needed."""
+"""What is built of a run that is over: its model and its data. The rest trained it."""
 
 
 def reopen(
@@ -21,6 +21,7 @@ def reopen(
     allow: Collection[str],
     data: Sequence[str],
     replaced: Mapping[str, Any] | None = None,
+    built: Collection[str] = BUILT,
 ) -> Config:
     """Check a run's configuration, with what the user changes in it.
 
@@ -29,14 +30,15 @@ def reopen(
         allow: Packages that its configuration may name beside bitladder's own parts.
         data: Overrides of its data, such as ``data.root=FOLDER``: another machine has other paths.
         replaced: Whole sections that the user gives instead of the run's.
+        built: The sections of the run's that are going to be built.
 
     Raises:
         UserError: If it names code that is not allowed, or something in it is wrong.
     """
-    check_trusted(run.values, BUILT, allow)
+    check_trusted(run.values, built, allow)
     values = {**run.values, **(replaced or {})}
     values["data"] = _overridden(values.get("data"), data)
-    return validate(values, {*BUILT, *(replaced or {})})
+    return validate(values, {*built, *(replaced or {})})
 
 
 def _overridden(node: Any, overrides: Sequence[str]) -> Any:

@@ -20,6 +20,30 @@ class GuardedTensorBoard(GuardedLogger):
 
     logger: TensorBoardLogger
 
+    def __init__(self, label: str, logger: TensorBoardLogger) -> None:
+        super().__init__(label, logger)
+        self._last_step = -1
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Record metrics."""
+        self._last_step = max(self._last_step, step or 0)
+        super().log_metrics(metrics, step)
+
+    def state_dict(self) -> dict[str, int]:
+        """The last step that was recorded."""
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let TensorBoard forget the steps that a run recorded after its checkpoint."""
+        self._last_step = state_dict["last_step"]
+        self.attempt(self._reopen)
+
+    def _reopen(self) -> None:
+        if rank() == 0:
+            self.logger.experiment.close()
+            self.logger._kwargs["purge_step"] = self._last_step + 1
+            self.logger._experiment = None
+
     def log_config(self, config: Config) -> None:
         """Start the session."""
         super().log_config(config)

@@ -1,6 +1,6 @@
 """One run, from a checked configuration to a table of its rungs."""
 
-import signal
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +13,9 @@ from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
+from bitladder.cli.interrupts import interruptible
 from bitladder.cli.logs import logs_in, quiet_libraries
-from bitladder.cli.ranks import part, rank, shared_directory
+from bitladder.cli.ranks import lock, part, rank, shared_directory
 from bitladder.cli.record import (
     failure_recorded,
     log_rungs,
@@ -60,56 +61,100 @@ def train(config: Config, opened: Callable[[RunDirectory], None] = lambda _: Non
     L.seed_everything(config.seed, workers=True, verbose=False)
     parts = assemble(config)
     if config.checkpoint is not None:
-        _check_checkpoint(config, parts)
+        check_start(config.checkpoint, config, parts)
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    with shared_directory(Path(config.paths["runs"]), config.run_name) as directory:
+    with (
+        shared_directory(Path(config.paths["runs"]), config.run_name) as directory,
+        lock(directory),
+    ):
         console.print(f"run directory: {directory.path}", highlight=False)
         opened(directory)
-        with logs_in(directory.log_of(rank())), failure_recorded(config, directory):
-            try:
-                results = _run(config, parts, directory, console)
-            except RankZeroError:
-                return 0  # Rank 0 says it, and what the run's status is.
+        return go_through(config, parts, directory, console, start=config.checkpoint)
+
+
+def go_through(
+    config: Config,
+    parts: Parts,
+    directory: RunDirectory,
+    console: Console,
+    *,
+    start: str | None,
+    anew: bool = True,
+) -> int:
+    """What follows when there is a run directory, of a new run or of one that goes on.
+
+    Args:
+        config: The run's.
+        parts: Made of it.
+        directory: The run's.
+        console: Where to tell.
+        start: The checkpoint that training goes on from.
+        anew: Whether the directory is to say where the run comes from.
+    """
+    go_on = f"go on with: bitladder resume {shlex.quote(str(directory.path))}"
+    with logs_in(directory.log_of(rank())), failure_recorded(config, directory, go_on=go_on):
+        try:
+            with interruptible():
+                results = _run(config, parts, directory, console, start, anew)
+        except RankZeroError:
+            return 0  # Rank 0 says it, and what the run's status is.
     if results is not None:
         console.print(ladder_table(results))
     console.print(str(directory.path), highlight=False)
     return 0
 
 
-def _check_checkpoint(config: Config, parts: Parts) -> None:
+def check_start(checkpoint: str, config: Config, parts: Parts) -> dict[str, Any]:
+    """Refuse a checkpoint from which this run cannot go on.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        UserError: As :func:`bitladder.cli.checkpoint.check_checkpoint` does.
+    """
     optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
     scheduler = None
     if config.scheduler is not None:
         scheduler = instantiate(config.scheduler, "scheduler")(optimizer, total_steps=1000)
-    assert config.checkpoint is not None
-    check_checkpoint(config.checkpoint, parts.task, optimizer, scheduler, parts.precision)
+    return check_checkpoint(checkpoint, parts.task, optimizer, scheduler, parts.precision)
 
 
-def _run(config: Config, parts: Parts, directory: RunDirectory, console: Console) -> Results | None:
+def _run(
+    config: Config,
+    parts: Parts,
+    directory: RunDirectory,
+    console: Console,
+    start: str | None,
+    anew: bool,
+) -> Results | None:
     """The run's results, on rank 0."""
     trainer = make_trainer(config, parts, directory)
     with closed_at_end(trainer.loggers):
-        return _train(config, parts, directory, console, trainer)
+        return _train(config, parts, directory, console, trainer, start, anew)
 
 
 def _train(
-    config: Config, parts: Parts, directory: RunDirectory, console: Console, trainer: L.Trainer
+    config: Config,
+    parts: Parts,
+    directory: RunDirectory,
+    console: Console,
+    trainer: L.Trainer,
+    start: str | None,
+    anew: bool,
 ) -> Results | None:
     parts.precision.attach(trainer.strategy.root_device)
-    if rank() == 0:
+    if rank() == 0 and anew:
         _write_origin(config, parts, directory, wandb_records(trainer.loggers))
     for note in notes(trainer.loggers):
         console.print(note, highlight=False)
     log_config(trainer.loggers, config)
-    interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(
-            parts.task, datamodule=parts.data, ckpt_path=config.checkpoint, weights_only=True
-        )
+        with interruptible(trainer):
+            trainer.fit(parts.task, datamodule=parts.data, ckpt_path=start, weights_only=True)
     except SystemExit as error:
-        # So Lightning ends an interrupted training; from then on it ignores the signal.
-        signal.signal(signal.SIGINT, interrupt)
-        raise KeyboardInterrupt from error
+        # So Lightning ends an interrupted training.
+        raise error.__context__ or error  # noqa: B904
     examples = example_calls(trainer, parts)
     part()  # Metrics would wait for the other ranks, which have nothing more to do.
     if rank() > 0:

@@ -1,22 +1,28 @@
 """What somebody else's configuration may name: a run directory is data, and never code.
 
 Building a node imports its target's module and calls the target. A run's configuration may
-therefore name what the program's own configuration files name in the same section, and PyTorch's
-optimizers and schedules. A dotted path that only starts with ``bitladder`` proves nothing:
-``bitladder.runs.manifest.subprocess.run`` starts so, too.
+therefore name what the program's own configuration files name in the same section, PyTorch's
+optimizers and schedules, and Lightning's callbacks. A dotted path that only starts with
+``bitladder`` proves nothing: ``bitladder.runs.manifest.subprocess.run`` starts so, too.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import torch
 import yaml
+from lightning import Callback
+from lightning.pytorch import callbacks
+from torch import optim
 from torch.optim import Optimizer, lr_scheduler
 
 from bitladder.cli.configs import PRIMARY, conf_dir
 from bitladder.errors import UserError
 
-_OF_TORCH = {"torch.optim": Optimizer, "torch.optim.lr_scheduler": lr_scheduler.LRScheduler}
+_LIBRARIES = {
+    "torch.optim": (optim, Optimizer),
+    "torch.optim.lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler),
+    "lightning.pytorch.callbacks": (callbacks, Callback),
+}
 """Modules, and the base of the classes in each that may be named."""
 
 
@@ -40,7 +46,7 @@ def check_trusted(
         for where, target in _targets(values.get(section), section):
             if not isinstance(target, str) or not all(map(str.isidentifier, target.split("."))):
                 raise UserError(f"{where}={target}: it is no dotted path of a class or function")
-            if target not in shipped and not _of_torch(target) and not _within(target, allow):
+            if target not in shipped and not _of_library(target) and not _within(target, allow):
                 package = target.partition(".")[0]
                 raise UserError(
                     f"{where}={target}: the run names code that is not bitladder's own, and"
@@ -58,12 +64,13 @@ def _shipped(section: str) -> set[str]:
     return {target for node in nodes for _, target in _targets(node, section)}
 
 
-def _of_torch(target: str) -> bool:
-    module, _, name = target.rpartition(".")
-    if module not in _OF_TORCH:
+def _of_library(target: str) -> bool:
+    path, _, name = target.rpartition(".")
+    if path not in _LIBRARIES:
         return False
-    found = getattr(torch.optim if module == "torch.optim" else lr_scheduler, name, None)
-    return isinstance(found, type) and issubclass(found, _OF_TORCH[module])
+    module, base = _LIBRARIES[path]
+    found = getattr(module, name, None)
+    return isinstance(found, type) and issubclass(found, base)
 
 
 def _within(target: str, packages: Collection[str]) -> bool:

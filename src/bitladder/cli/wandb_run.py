@@ -65,6 +65,19 @@ class GuardedWandb(GuardedLogger):
         record = {"requested": self.requested, "effective": self.effective, "id": self.version}
         return record if self.reason is None else record | {"reason": self.reason}
 
+    def state_dict(self) -> dict[str, int]:
+        """How many rows of history there are."""
+        return {"step": int(getattr(self.experiment, "step", 0) or 0) if rank() == 0 else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Number the rows on from where the checkpoint was.
+
+        What a run recorded after its checkpoint, and before it was killed, has the same numbers in
+        the segment before: it was the same, and a server keeps the first.
+        """
+        if rank() == 0:
+            self.attempt(self.experiment.log, {}, step=state_dict["step"])
+
     def log_file(self, name: str, kind: str, file: Path) -> None:
         """Log an artifact; offline, it is uploaded from where it lies when the run is synced."""
         self.attempt(self._log_artifact, name, kind, file)

@@ -53,13 +53,18 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of `last_checkpoint` and `best_checkpoint`."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
         """Where training stood last."""
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The one before `last_checkpoint`, which is used when that is damaged."""
+        return self.checkpoints / "previous.ckpt"
 
     @property
     def best_checkpoint(self) -> Path:

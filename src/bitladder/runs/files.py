@@ -10,10 +10,16 @@ from uuid import uuid4
 from bitladder.errors import RunError, UserError
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *, previous: Path | None = None) -> None:
     """Replace a file in one step: a reader sees the old content or the new, never a part.
 
     The content reaches the disk before the name does. Text is written as UTF-8.
+
+    Args:
+        path: The file.
+        content: All of it.
+        previous: Another name in the same folder, under which the old file is kept. Whatever kills
+            the writer, one of the two names is a whole file; for a moment only this one is.
 
     Raises:
         RunError: The file cannot be written (full disk, no permission, no such folder). The old
@@ -27,6 +33,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if previous is not None and path.exists():
+                os.replace(path, previous)
             os.replace(temporary, path)
             _sync_folder(path.parent)
         finally:

@@ -11,7 +11,7 @@ from bitladder.runs.files import read_json, write_json
 
 SCHEMA_VERSION = 1
 
-Status = Literal["completed", "failed"]
+Status = Literal["completed", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Results:
     """What results.json holds.
 
     Attributes:
-        status: `completed`, or `failed` with the `reason`.
+        status: `completed`; `failed` with the `reason`; `interrupted` by the user or a signal.
         experiment: The Hydra choice, as are `precision` and `quantization`.
         precision: How training computed.
         quantization: How the model became int8.

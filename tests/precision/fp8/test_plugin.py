@@ -109,11 +109,14 @@ def test_checkpoints_fit_the_plain_model_and_back(
     make_task: Make, ids: Any, make_trainer: Make, tmp_path: Path
 ) -> None:
     task, path = make_task(), tmp_path / "fp8.ckpt"
-    trainer = make_trainer(Fp8Precision(emulate=True), max_epochs=1)
+    trainer = make_trainer(plugin := Fp8Precision(emulate=True), max_epochs=1)
     trainer.fit(task, ids, ids)
+    executed = (plugin.report() or {})["linears"]
     trainer.save_checkpoint(path)
     saved = torch.load(path, weights_only=True)
-    assert saved["bitladder_precision"] == {"requested": "fp8"}
+    origin = saved["bitladder_precision"]
+    assert (origin.keys(), origin["requested"]) == ({"requested", "executed"}, "fp8")
+    assert origin["executed"] == [x["name"] for x in executed if x["executed"]] != []
     plain = make_task()
     plain.load_state_dict(saved["state_dict"])
     for name, value in task.state_dict().items():
@@ -123,6 +126,18 @@ def test_checkpoints_fit_the_plain_model_and_back(
         for plugin in (Bf16Precision(), Fp8Precision(emulate=True))
     ]
     assert scores[0] == scores[1]
+
+
+def test_a_fit_that_is_resumed_at_its_end_knows_what_ran(
+    make_task: Make, ids: Any, make_trainer: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "end.ckpt"
+    trainer = make_trainer(whole := Fp8Precision(emulate=True), max_epochs=1)
+    trainer.fit(make_task(), ids, ids)
+    trainer.save_checkpoint(path)
+    resumed = Fp8Precision(emulate=True)
+    make_trainer(resumed, max_epochs=1).fit(make_task(), ids, ids, ckpt_path=path)
+    assert resumed.report() == whole.report()
 
 
 def test_resuming_continues_exactly(

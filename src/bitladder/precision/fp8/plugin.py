@@ -177,8 +177,9 @@ class Fp8Precision(LadderPrecision):
         self._watched = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note which layers `auto` has chosen."""
+        """Note which linears have run in fp8, and which layers `auto` has chosen."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY]["executed"] = [x.name for x in self.records if x.executed]
         if self.layers == "auto" and not self._watched:
             checkpoint[CHECKPOINT_KEY]["times"] = {
                 record.name: [record.bf16_ms, record.fp8_ms]
@@ -189,7 +190,12 @@ class Fp8Precision(LadderPrecision):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on in a resumed fit with the layers that `auto` had chosen."""
         super().on_load_checkpoint(checkpoint)
-        times = checkpoint.get(CHECKPOINT_KEY, {}).get("times")
+        state = checkpoint.get(CHECKPOINT_KEY, {})
+        if self._fitting:
+            # A fit that is resumed at its end runs none of them any more.
+            for record in self.records:
+                record.executed |= record.name in state.get("executed", ())
+        times = state.get("times")
         if self._watched and times:
             settle(self._watched, {name: (bf16, fp8) for name, (bf16, fp8) in times.items()})
             self._watched = []

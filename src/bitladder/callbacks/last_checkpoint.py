@@ -1,0 +1,233 @@
+"""Checkpoints from which a training goes on to the bit, wherever it was stopped."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+
+from bitladder.callbacks.progress import Progress, snapshot
+from bitladder.errors import Interrupted, UserError
+
+
+class LastCheckpoint(L.Callback):
+    """Writes ``last.ckpt``: after every epoch, every some steps, at the end, and when told to stop.
+
+    It is written between two batches, when the one before is logged, validated and forgotten and
+    nothing of the next has happened, and never while gradients accumulate. A fit from it makes the
+    very weights, metrics and logs of the fit that was never stopped, with :class:`RandomState`
+    beside it. Loggers that have ``state_dict`` and ``load_state_dict`` are asked where they stand,
+    and put back there.
+
+    A checkpoint of a training that is over says so: a fit from it, with the same ``max_epochs`` and
+    ``max_steps``, trains nothing and goes on with what follows, such as the conversion to int8. A
+    fit from a checkpoint in another folder is another run, with logs of its own.
+
+    Write it first among the trainer's callbacks: what others log at the start of a batch would
+    otherwise be logged before the checkpoint, and once more after it.
+
+    Args:
+        dirpath: The folder to write to; by default ``checkpoints`` in the trainer's
+            ``default_root_dir``.
+        every_n_steps: Optimizer steps from one checkpoint to the next, beside those of the epochs.
+
+    Raises:
+        UserError: If ``every_n_steps`` is below 1, or another callback stands before it.
+    """
+
+    FILENAME = "last.ckpt"
+
+    def __init__(self, dirpath: str | None = None, every_n_steps: int = 100) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise UserError(
+                f"callbacks.last_checkpoint.every_n_steps={every_n_steps}: write at least 1"
+            )
+        self.dirpath = dirpath
+        self.every_n_steps = every_n_steps
+        self.training = False
+        """Whether batches are being trained on."""
+        self._stop: int | None = None
+        self._saved_step = 0
+        self._saving = False
+        self._over = False
+        self._own = True
+        self._resumed: dict[str, Any] | None = None
+        self._progress: Progress | None = None
+        self._state: dict[str, Any] = {}
+
+    def stop(self, signal: int) -> None:
+        """Ask for a checkpoint before the next batch, and the end of the fit.
+
+        Args:
+            signal: The number of the signal that said so; :class:`Interrupted` carries it.
+        """
+        self._stop = signal
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the folder."""
+        if trainer.callbacks[0] is not self:  # type: ignore[attr-defined]
+            raise UserError("LastCheckpoint must stand first among the trainer's callbacks")
+        if self.dirpath is None:
+            self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let ``ModelCheckpoint`` find its files where the run's directory lies now."""
+        self._own = (
+            Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath)).resolve()
+        )
+        if not self._own:
+            return
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = states.get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and isinstance(state, dict):
+                states[callback.state_key] = _moved(state, str(callback.dirpath))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands, in its own checkpoints; nothing in those of others."""
+        return self._state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep it until the loggers and the loops are there."""
+        self._resumed = state_dict
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put loggers back to where they stood; train nothing if all is trained."""
+        state = self._resumed
+        self._stop, self._saved_step, self._over = None, 0, False
+        if state is None or not self._own:
+            return  # What another run logged, and when it was over, is its own business.
+        for name, logger in _stateful(trainer.loggers).items():
+            if name in state["loggers"]:
+                logger.load_state_dict(state["loggers"][name])
+        self._saved_step = state["step"]
+        self._over = state["over"] and state["limits"] == _limits(trainer)
+        if self._over:
+            trainer.should_stop = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Restore what Lightning does not."""
+        self.training = True
+        if self._resumed is not None:
+            self._progress = Progress(self._resumed["progress"])
+            self._progress.before_training(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time to; stop if that is asked for.
+
+        Raises:
+            Interrupted: After :meth:`stop`, the checkpoint being written.
+        """
+        if self._progress is not None:
+            self._progress.before_batch(trainer)
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if batches % trainer.accumulate_grad_batches:
+            return
+        stop = self._is_stopped(trainer)
+        steps = trainer.global_step - self._saved_step
+        if steps and (stop or batches == 0 or steps >= self.every_n_steps):
+            self._save(trainer, pl_module)
+        if stop:
+            raise Interrupted(self._stop or 0)
+
+    def _is_stopped(self, trainer: L.Trainer) -> bool:
+        """Whether any rank was told to stop: they must do it at the same batch."""
+        asked = self._stop is not None
+        if trainer.world_size == 1:
+            return asked
+        return trainer.strategy.reduce_boolean_decision(asked, all=False)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add to the epoch's sums what they were before the checkpoint."""
+        self._add_sums(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same for what the module logs after a batch."""
+        self._add_sums(trainer)
+        self._progress = None
+
+    def _add_sums(self, trainer: L.Trainer) -> None:
+        if self._progress is not None:
+            self._progress.add_sums(trainer.fit_loop.epoch_loop._results)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """No batch follows."""
+        self.training = False
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """No batch follows."""
+        self.training = False
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the weights that training ended with, averaged or not."""
+        if not self._over:
+            self._over = True
+            self._save(trainer, pl_module)
+        self._resumed = None
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the batch back that the loops have counted and that has not begun."""
+        if not self._saving or self._over:
+            return
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for count in (progress["total"], progress["current"]):
+            count["ready"] = count["completed"]
+        progress["is_last_batch"] = False
+
+    def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._saving = True
+        self._saved_step = trainer.global_step
+        loggers = {name: x.state_dict() for name, x in _stateful(trainer.loggers).items()}
+        self._state = {
+            "over": self._over,
+            "limits": _limits(trainer),
+            "step": self._saved_step,
+            "progress": snapshot(trainer, module),
+            "loggers": loggers,
+        }
+        try:
+            trainer.save_checkpoint(f"{self.dirpath}/{self.FILENAME}")
+        finally:
+            self._saving, self._state = False, {}
+
+
+def _stateful(loggers: list[Logger]) -> dict[str, Any]:
+    """The loggers that say where they stand, by a name that the next process knows them by."""
+    named = {f"{index}:{type(logger).__name__}": logger for index, logger in enumerate(loggers)}
+    return {name: x for name, x in named.items() if hasattr(x, "load_state_dict")}
+
+
+def _limits(trainer: L.Trainer) -> list[int | None]:
+    return [trainer.max_epochs, trainer.max_steps]
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ``ModelCheckpoint`` as if it had written to another folder."""
+    old = state.get("dirpath")
+    if not isinstance(old, str):
+        return state
+
+    def move(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {move(key): item for key, item in value.items()}
+        inside = isinstance(value, str) and Path(value).is_relative_to(old)
+        return str(Path(folder) / Path(value).relative_to(old)) if inside else value
+
+    return {key: move(value) for key, value in state.items()}

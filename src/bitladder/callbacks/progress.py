@@ -1,0 +1,121 @@
+"""What a Lightning checkpoint leaves out of where a training stands, between two batches.
+
+Lightning saves counters, but on restart counts some of them again; it saves neither the sums behind
+``train/loss`` of an epoch that is half over, nor the states of torchmetrics, nor the metrics that
+callbacks monitor. This is what is saved of them, as tensors and plain containers.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.connectors.logger_connector.result import (
+    _ResultCollection,
+    _ResultMetric,
+)
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+
+def snapshot(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    """What :class:`Progress` needs to go on from here; tensors are copies, on the CPU."""
+    loop = trainer.fit_loop.epoch_loop
+    return {
+        "steps_logged": loop._batches_that_stepped,
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "monitored": {key: _copy(value) for key, value in trainer.callback_metrics.items()},
+        "sums": {key: _sums(entry) for key, entry in loop._results.items() if _has_sums(entry)},
+        "metrics": {name: _metric_state(metric) for name, metric in _metrics(module)},
+    }
+
+
+class Progress:
+    """Puts a snapshot back, in the steps in which Lightning can take it.
+
+    Args:
+        state: From :func:`snapshot`.
+    """
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+        self._sums: dict[str, dict[str, Tensor]] = dict(state["sums"])
+        self._counted = False
+
+    def before_training(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Restore what the loops do not touch when they start: in ``on_train_start``."""
+        trainer.accumulate_grad_batches = self._state["accumulate_grad_batches"]
+        trainer._logger_connector._callback_metrics.update(self._state["monitored"])
+        metrics = dict(_metrics(module))
+        for name, state in self._state["metrics"].items():
+            if name in metrics:
+                _load_metric(metrics[name], state)
+
+    def before_batch(self, trainer: L.Trainer) -> None:
+        """Set right, at the first batch, what restarting has counted twice."""
+        if not self._counted:
+            self._counted = True
+            loop = trainer.fit_loop
+            loop.epoch_loop._batches_that_stepped = self._state["steps_logged"]
+            # Else the epoch would end without a step of the schedulers that wait for a plateau.
+            loop._restarting = loop.epoch_loop._restarting = False
+        self.add_sums(trainer.fit_loop.epoch_loop._results)
+
+    def add_sums(self, results: _ResultCollection) -> None:
+        """Add the sums of the batches before to each value that has been logged since.
+
+        Call it after the first log and before the second: then each addition is the one that the
+        uninterrupted run made, and rounds alike.
+        """
+        for key in self._sums.keys() & results.keys():
+            _add(results[key], self._sums.pop(key))
+
+
+def _has_sums(entry: _ResultMetric) -> bool:
+    return entry.is_tensor and entry.meta.on_epoch and not entry.has_reset
+
+
+def _sums(entry: _ResultMetric) -> dict[str, Tensor]:
+    sums = {"value": _copy(entry.value)}
+    if entry.meta.is_mean_reduction:
+        sums["samples"] = _copy(entry.cumulated_batch_size)
+    return sums
+
+
+def _add(entry: _ResultMetric, sums: dict[str, Tensor]) -> None:
+    value = entry.value
+    assert isinstance(value, Tensor), "it was a number before the checkpoint"
+    before = sums["value"].to(value.device)
+    largest = entry.meta.is_max_reduction or entry.meta.is_min_reduction
+    entry.value = entry.meta.reduce_fx(before, value) if largest else before + value
+    if entry.meta.is_mean_reduction:
+        samples = sums["samples"].to(value.device)
+        entry.cumulated_batch_size = samples + entry.cumulated_batch_size
+
+
+def _metrics(module: nn.Module) -> Iterator[tuple[str, Metric]]:
+    return ((name, x) for name, x in module.named_modules() if isinstance(x, Metric))
+
+
+def _metric_state(metric: Metric) -> dict[str, Any]:
+    states = {
+        name: [_copy(x) for x in value] if isinstance(value, list) else _copy(value)
+        for name, value in metric.metric_state.items()
+    }
+    return {"updates": metric._update_count, "states": states}
+
+
+def _load_metric(metric: Metric, state: dict[str, Any]) -> None:
+    for name, value in state["states"].items():
+        here = (
+            [x.to(metric.device) for x in value]
+            if isinstance(value, list)
+            else value.to(metric.device)
+        )
+        setattr(metric, name, here)
+    metric._update_count = state["updates"]
+    metric._computed = None
+
+
+def _copy(value: Any) -> Tensor:
+    return torch.as_tensor(value).detach().cpu().clone()

@@ -1,0 +1,47 @@
+"""How a run's checkpoints get to the disk."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+
+from bitladder.errors import RunError
+from bitladder.runs import RunDirectory
+from bitladder.runs.sealed import write_sealed
+
+
+class SealedCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, with a checksum inside; keeps the one before.
+
+    Args:
+        directory: The run directory.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        super().__init__()
+        self.directory = directory
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            RunError: If it cannot be written; the one before is as it was then.
+        """
+        if "://" in str(path):  # a bucket, which the user has asked for: Lightning knows how
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from error
+        is_last = path.absolute() == self.directory.last_checkpoint.absolute()
+        previous = self.directory.previous_checkpoint if is_last else None
+        write_sealed(path, content.getvalue(), previous=previous)

@@ -1,0 +1,85 @@
+"""metrics.csv: whole at every moment, and continued by the run that goes on."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger as LightningCSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from bitladder.runs import write_atomic
+
+
+class CSVLogger(LightningCSVLogger):
+    """Lightning's ``CSVLogger``, whose file a kill never halves and a resumed run continues.
+
+    Lightning's own deletes the file of the run before, and rewrites it in place whenever a new
+    metric appears. Arguments and format are the same.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer, made at first use."""
+        if self._experiment is None:
+            self._experiment = _Writer(log_dir=self.log_dir)
+        return self._experiment  # type: ignore[return-value]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many rows are in the file, with what was logged so far."""
+        self.save()
+        return {"rows": getattr(self._experiment, "rows", 0)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the first rows of the file that is there, and go on after them."""
+        experiment = self.experiment
+        if isinstance(experiment, _Writer):  # the other ranks write nothing
+            experiment.go_on_after(state_dict["rows"])
+
+
+class _Writer(ExperimentWriter):
+    """Appends rows; a row with a new key writes the whole file anew, in one step."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self.path = Path(self.metrics_file_path)
+        self.rows = 0
+
+    def save(self) -> None:
+        """Bring the rows that were logged to the file."""
+        if not self.metrics:
+            return
+        new_keys = self._record_new_keys()
+        if new_keys or not self.path.exists():
+            self._rewrite([*(self._read() if self.rows else []), *self.metrics])
+        else:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
+        self.rows += len(self.metrics)
+        self.metrics = []
+
+    def go_on_after(self, rows: int) -> None:
+        """Drop what a run wrote after its checkpoint; what is missing stays missing."""
+        kept = self._read()[:rows]
+        self.metrics_keys = sorted({key for row in kept for key, value in row.items() if value})
+        self.rows = len(kept)
+        if kept:
+            self._rewrite(kept)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            return [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.metrics_keys, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path, text.getvalue())
+
+    def _check_log_dir_exists(self) -> None:
+        """The file of the run before is not deleted, but continued or replaced."""

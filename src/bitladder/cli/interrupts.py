@@ -1,0 +1,70 @@
+"""Ctrl-C and SIGTERM: the batch is finished, a checkpoint written, and the run goes on some day."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+from bitladder.callbacks import LastCheckpoint
+from bitladder.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible(trainer: L.Trainer | None = None) -> Iterator[None]:
+    """Let a signal end the block in an orderly way.
+
+    While a trainer trains, the first signal asks its :class:`LastCheckpoint` to save before the
+    next batch and to stop; the second, and any at another time, ends the block where it is.
+
+    Args:
+        trainer: The one that trains in the block, if one does.
+
+    Raises:
+        Interrupted: In the block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # No other thread gets signals.
+        return
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    last = next((x for x in callbacks if isinstance(x, LastCheckpoint)), None)
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if last is None or asked or not last.training:
+            raise Interrupted(number)
+        asked = True
+        last.stop(number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if trainer is not None:
+        # Lightning brings a handler of its own for SIGTERM, which stops between two batches, too,
+        # but with no regard for gradients that accumulate.
+        callbacks.append(_Handlers(handle))
+    try:
+        _install(handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Handlers(L.Callback):
+    """Has the last word on who handles signals."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _install(self._handle)
+
+
+def _install(handle: Any) -> None:
+    for number in SIGNALS:
+        signal.signal(number, handle)

@@ -1,0 +1,171 @@
+"""Going on with a run in its own directory."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+
+from bitladder.cli.assemble import assemble
+from bitladder.cli.finished import FinishedRun, inside
+from bitladder.cli.logs import quiet_libraries
+from bitladder.cli.options import ResumeOptions, read_options
+from bitladder.cli.ranks import lock, rank
+from bitladder.cli.reopen import BUILT, reopen
+from bitladder.cli.rules import check
+from bitladder.cli.schema import Config
+from bitladder.cli.training import check_start, go_through
+from bitladder.errors import UserError
+from bitladder.runs import RunDirectory, read_json
+from bitladder.runs.manifest import package_versions
+from bitladder.runs.sealed import damage
+
+WRITERS = ("precision", "quantization", "trainer", "callbacks", "logger")
+"""What is built beside model and data; these may write files."""
+
+
+def resume(path: str, texts: Sequence[str]) -> int:
+    """Go on with a run.
+
+    Args:
+        path: Its directory, as the user wrote it.
+        texts: ``key=value``, as on the command line.
+
+    Returns:
+        0, also for a run that is completed already. The last line printed is the run's directory.
+
+    Raises:
+        UserError: If the run cannot go on here; nothing has changed then.
+        RunError: If it failed; its ``results.json`` then says so.
+    """
+    options, data = read_options(ResumeOptions, [f"run={path}", *texts], {"data"})
+    console = Console(soft_wrap=True, quiet=rank() > 0)
+    run = FinishedRun.open(options.run, allow_unfinished=True)
+    if run.results is not None:
+        console.print("the run is completed: nothing is left to do")
+        console.print(str(run.directory.path), highlight=False)
+        return 0
+    with lock(run.directory):
+        return _go_on(run, options, data, console)
+
+
+def _go_on(run: FinishedRun, options: ResumeOptions, data: Sequence[str], console: Console) -> int:
+    directory = run.directory
+    config = reopen(run, allow=options.allow, data=data, built=(*BUILT, *WRITERS))
+    check_resumable(run, config)
+    check(config)
+    quiet_libraries()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    parts = assemble(config)
+    if run.data_fingerprint not in (None, parts.data.fingerprint()):
+        raise UserError(
+            f"the data are not those that {directory.path} was trained on: write data.root=FOLDER,"
+            " the one with the same data"
+        )
+    start = config.checkpoint
+    if (checkpoint := last_whole(directory, console)) is not None:
+        start = str(checkpoint)
+        step = check_start(start, config, parts).get("global_step")
+        console.print(f"going on from {checkpoint}, step {step}", highlight=False)
+    else:
+        console.print("nothing was saved yet: the run starts from its beginning")
+    if rank() == 0:
+        _tell_differences(directory, config, console)
+        _sweep_up(directory)
+    anew = not directory.manifest.exists()
+    return go_through(config, parts, directory, console, start=start, anew=anew)
+
+
+def check_resumable(run: FinishedRun, config: Config) -> None:
+    """Refuse a run that cannot go on to the same end, or would write beyond its directory.
+
+    Raises:
+        UserError: Says what is in the way.
+    """
+    directory = run.directory
+    manifest = inside(directory, directory.manifest)
+    if manifest.exists() and "source" in read_json(manifest):
+        raise UserError(f"{directory.path} was made by bitladder quantize: run that again")
+    targets = [node.get("_target_", "") for node in config.callbacks.values()]
+    if not any(target.endswith(".LastCheckpoint") for target in targets):
+        raise UserError(
+            f"{directory.path} keeps no checkpoints to go on from exactly: its callbacks have no"
+            " bitladder.callbacks.LastCheckpoint; start from one that it has, with bitladder train"
+            " checkpoint=FILE"
+        )
+    for section in WRITERS:
+        for where, text in _texts(run.values.get(section), section):
+            if Path(text).is_absolute() or ".." in Path(text).parts:
+                leads_out = (
+                    not (directory.path / text).resolve().is_relative_to(directory.path.resolve())
+                )
+                if leads_out:
+                    raise UserError(
+                        f"{where}={text} leads out of the run directory, and a run that goes on"
+                        " writes nowhere else: change it in config.yaml if it is yours"
+                    )
+
+
+def last_whole(directory: RunDirectory, console: Console) -> Path | None:
+    """The newest checkpoint whose every byte is as it was written; None if none was written yet.
+
+    A damaged one is set aside, so that the next checkpoint does not push out the whole one.
+
+    Raises:
+        UserError: There are checkpoints and none is whole, or one leads out of the directory.
+    """
+    damaged = []
+    for path in (directory.last_checkpoint, directory.previous_checkpoint):
+        if not inside(directory, path).exists():
+            continue
+        reason = damage(path)
+        if reason is None:
+            for other, _ in damaged:
+                if rank() == 0:
+                    other.replace(other.with_name(f"{other.name}.damaged"))
+            return path
+        console.print(f"{path} is damaged: {reason}", highlight=False)
+        damaged.append((path, reason))
+    if damaged:
+        raise UserError(
+            f"no checkpoint of {directory.path} is whole ({damaged[0][0].name}: {damaged[0][1]}):"
+            " remove its checkpoints to start from the beginning, or train anew"
+        )
+    return None
+
+
+def _tell_differences(directory: RunDirectory, config: Config, console: Console) -> None:
+    """Say aloud what keeps the end from being the very same."""
+    if directory.manifest.exists():
+        before, now = read_json(directory.manifest).get("packages"), package_versions()
+        for name, version in before.items() if isinstance(before, dict) else ():
+            if now.get(name) != version:
+                console.print(
+                    f"{name} is {now.get(name)} here and was {version}: the last bits may differ",
+                    highlight=False,
+                )
+    writes_csv = any(x.get("_target_", "").endswith(".CSVLogger") for x in config.logger.values())
+    started = directory.checkpoints.exists()
+    if writes_csv and started and not directory.metrics.exists():
+        console.print("metrics.csv is gone: the new one begins with what is logged from here on")
+
+
+def _sweep_up(directory: RunDirectory) -> None:
+    """Remove what the process before left half done, and its verdict."""
+    directory.results.unlink(missing_ok=True)
+    for folder in (directory.path, directory.checkpoints):
+        for path in folder.glob(".*.tmp"):
+            path.unlink()
+
+
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Every text in a tree of containers, with its place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{where}[{index}]")
+    elif isinstance(value, str):
+        yield where, value

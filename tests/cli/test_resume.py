@@ -1,0 +1,407 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bitladder.callbacks import FiniteGuard
+from bitladder.cli import training
+from bitladder.cli.logs import last_wandb_run
+from bitladder.cli.main import main
+from bitladder.errors import RunError
+from bitladder.runs import RunDirectory
+from bitladder.runs.lock import locked
+
+SMALL = [
+    "data=synthetic",
+    "data.num_samples=100",
+    "model=mlp",
+    "model.hidden=[16]",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=1",
+    "optimizer.lr=0.01",
+    "callbacks.progress=null",
+    "callbacks.last_checkpoint.every_n_steps=1",
+    "logger=csv",
+]  # 3 batches an epoch
+PLAIN = ["quantization=none"]
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the compilation of the rungs, which takes seconds."""
+    monkeypatch.setattr(training, "measure", lambda *_: {})
+
+
+def train(folder: Path, *arguments: str, status: int = 0) -> Path:
+    assert main(["train", *SMALL, f"paths.runs={folder}", *arguments]) == status
+    (directory,) = folder.iterdir()
+    return directory
+
+
+@pytest.fixture
+def stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmeasured: None
+) -> Callable[..., Path]:
+    """A run that ended before one of its batches, as if it had been killed there."""
+
+    def make(*arguments: str, before: int = 4) -> Path:
+        check = FiniteGuard.on_train_batch_start
+
+        def kill(self: FiniteGuard, trainer: Any, *rest: Any) -> None:
+            if trainer.fit_loop.epoch_loop.batch_progress.total.completed == before:
+                raise KeyboardInterrupt
+            check(self, trainer, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FiniteGuard, "on_train_batch_start", kill)
+            return train(tmp_path / "stopped", *PLAIN, *arguments, status=130)
+
+    return make
+
+
+def same(run: Path, other: Path) -> None:
+    """Two runs have the same weights, metrics and, but for latencies and sizes, results."""
+    weights, others = (
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (run, other)
+    )
+    assert weights["state_dict"].keys() == others["state_dict"].keys()
+    for name, value in weights["state_dict"].items():
+        assert torch.equal(value, others["state_dict"][name]), name
+    assert weights["global_step"] == others["global_step"]
+    assert rows(run) == rows(other)
+    results, beside = (json.loads((path / "results.json").read_text()) for path in (run, other))
+    for result in (results, beside):
+        for rung in result["rungs"].values():
+            del rung["latency_ms"]
+    assert results == beside
+
+
+def rows(run: Path) -> list[str]:
+    lines = (run / "metrics.csv").read_text().splitlines()
+    return [line for line in lines[1:] if "latency" not in lines[0]] or lines[:-1]
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2) -> str:
+    capsys.readouterr()
+    assert main(["resume", *arguments]) == status
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    return error
+
+
+@pytest.mark.parametrize("before", [1, 4, 6, 8])
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], before: int
+) -> None:
+    run = stopped(before=before)
+    assert json.loads((run / "results.json").read_text())["status"] == "interrupted"
+    assert main(["resume", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert f"going on from {run}/checkpoints/last.ckpt, step {before}\n" in printed
+    assert printed.splitlines()[-1] == str(run)
+    same(run, train(tmp_path / "whole", *PLAIN))
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped("callbacks.last_checkpoint.every_n_steps=100", before=2)
+    assert main(["resume", str(run)]) == 0
+    assert "nothing was saved yet" in capsys.readouterr().out
+    same(run, train(tmp_path / "whole", *PLAIN))
+
+
+def test_a_run_copied_to_another_place_goes_on_there(
+    tmp_path: Path, stopped: Callable[..., Path]
+) -> None:
+    run = stopped(before=5).rename(tmp_path / "moved")
+    assert main(["resume", str(run)]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN))
+    assert sorted(x.name for x in (run / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
+
+
+def test_after_training_nothing_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RunError("no compiler")
+
+    monkeypatch.setattr(training, "measure", fail)
+    run = train(tmp_path / "stopped", *PLAIN, status=1)
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    monkeypatch.setattr(training, "measure", lambda *_: {})
+    monkeypatch.setattr(FiniteGuard, "on_train_batch_start", fail)
+    assert main(["resume", str(run)]) == 0
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
+    monkeypatch.undo()
+    monkeypatch.setattr(training, "measure", lambda *_: {})
+    same(run, train(tmp_path / "whole", *PLAIN))
+    capsys.readouterr()
+    assert main(["resume", str(run)]) == 0
+    assert capsys.readouterr().out == f"the run is completed: nothing is left to do\n{run}\n"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_checkpoint_is_seen_and_the_one_before_it_used(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    run = stopped(before=5)
+    last = run / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    if damage == "gone":
+        last.unlink()
+    capsys.readouterr()
+    assert main(["resume", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert (f"{last} is damaged: " in printed) is (damage != "gone")
+    assert f"going on from {run}/checkpoints/previous.ckpt, step 4\n" in printed
+    same(run, train(tmp_path / "whole", *PLAIN))
+
+
+def test_without_a_whole_checkpoint_it_says_so(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert "no checkpoint of" in error_of(capsys, str(run))
+
+
+def test_two_processes_on_one_run_are_refused(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    with locked(RunDirectory(run)):
+        assert "belongs to another process" in error_of(capsys, str(run))
+
+
+def test_files_that_are_gone_are_named(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    (run / "metrics.csv").unlink()
+    (run / "manifest.json").unlink()
+    (run / "checkpoints" / "best.ckpt").unlink()
+    assert main(["resume", str(run)]) == 0
+    assert "metrics.csv is gone" in capsys.readouterr().out
+    assert json.loads((run / "manifest.json").read_text())["seed"] == 1
+
+
+def changed(run: Path, old: str, new: str) -> None:
+    text = (run / "config.yaml").read_text()
+    assert old in text
+    (run / "config.yaml").write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("lightning.Trainer", "os.system", "trainer._target_=os.system"),
+        ("bitladder.callbacks.FiniteGuard", "evil.It", "callbacks.finite_guard._target_=evil.It"),
+        ("bitladder.cli.csv_logger.CSVLogger", "evil.It", "allow=[evil]"),
+        (
+            "    every_n_steps: 1",
+            "    every_n_steps: 1\n    dirpath: ../elsewhere",
+            "leads out of the run directory",
+        ),
+        ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
+        ("num_samples: 100", "num_samples: 120", "the data are not those"),
+        ("bitladder.callbacks.LastCheckpoint", "bitladder.callbacks.RandomState", "has no every"),
+    ],
+)
+def test_a_run_directory_is_data_and_writes_nowhere_else(
+    stopped: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    says: str,
+) -> None:
+    run = stopped()
+    changed(run, old, new)
+    assert says in error_of(capsys, str(run))
+    assert (run / "results.json").exists()
+
+
+def test_what_cannot_go_on_exactly_is_refused(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    config, manifest = run / "config.yaml", json.loads((run / "manifest.json").read_text())
+    values = yaml.safe_load(config.read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"source": {}}))
+    assert "was made by bitladder quantize" in error_of(capsys, str(run))
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    del values["callbacks"]["last_checkpoint"]
+    config.write_text(yaml.safe_dump(values))
+    assert "have no bitladder.callbacks.LastCheckpoint" in error_of(capsys, str(run))
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no such folder" in error_of(capsys, str(tmp_path / "none"))
+    assert "no run directory" in error_of(capsys, str(tmp_path))
+    assert "there is no key trainer.max_epochs" in error_of(
+        capsys, str(tmp_path), "trainer.max_epochs=9"
+    )
+
+
+def test_a_wandb_run_keeps_its_id(tmp_path: Path) -> None:
+    assert last_wandb_run(RunDirectory(tmp_path)) is None
+    (tmp_path / "wandb" / "offline-run-20261122_204500-k3x9ab").mkdir(parents=True)
+    (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-20261122_204500-k3x9ab")
+    assert last_wandb_run(RunDirectory(tmp_path)) == "k3x9ab"
+
+
+KILLER = """
+import os, signal
+import lightning as L
+
+class Killer(L.Callback):
+    "Kills before a batch, as nothing can be kept from, or signals."
+    def __init__(self, before):
+        self.before = before
+    def on_train_batch_start(self, trainer, *_):
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        if done == self.before and "SIGNAL" in os.environ:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+"""
+
+
+def in_a_process(
+    folder: Path, arguments: list[str], number: int | None = None, *, measured: bool = True
+) -> tuple[int, str, str]:
+    (folder / "killer.py").write_text(KILLER)
+    # Compiling the rungs takes seconds, and of a run in float it shows nothing here.
+    unmeasured = "training.measure = lambda *_: {}" if not measured else "pass"
+    program = (
+        f"import sys; from bitladder.cli import training; {unmeasured};"
+        " from bitladder.cli.main import main; sys.exit(main())"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+    environment |= {"SIGNAL": str(number)} if number else {}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=580,
+        env=environment,
+    )
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+def kill_and_resume(tmp_path: Path, number: int, before: int, *arguments: str) -> tuple[Path, Path]:
+    """A run that got a signal and was resumed, and the run that got none."""
+    killer = [
+        "+callbacks.killer._target_=killer.Killer",
+        f"+callbacks.killer.before={before}",
+    ]
+    measured = "quantization=none" not in arguments
+    runs = []
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+        place = f"paths.runs={tmp_path / name / 'runs'}"
+        sent = number if name == "killed" else None
+        status, _, error = in_a_process(
+            tmp_path,
+            ["train", *SMALL, *killer, place, *arguments],
+            sent,
+            measured=measured,
+        )
+        (run,) = (tmp_path / name / "runs").iterdir()
+        runs.append(run)
+        if sent is None:
+            assert status == 0, error
+        elif sent == signal.SIGKILL:
+            assert status == -sent
+        else:
+            assert status == 128 + sent, error
+            assert error == f"bitladder: interrupted; go on with: bitladder resume {run}"
+            saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+            assert saved["global_step"] >= before
+    again = ["resume", str(runs[0]), "allow=[killer]"]
+    status, _, error = in_a_process(tmp_path, again, measured=measured)
+    assert status == 0, error
+    return runs[0], runs[1]
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_process_leaves_what_another_goes_on_with(tmp_path: Path) -> None:
+    same(*kill_and_resume(tmp_path, signal.SIGKILL, 4, *PLAIN))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
+    every = "callbacks.last_checkpoint.every_n_steps=100"
+    same(*kill_and_resume(tmp_path, number, 4, *PLAIN, every))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("before", [1, 5, 8])
+@pytest.mark.parametrize("quantization", ["none", "ptq", "qat"])
+@pytest.mark.parametrize(
+    "precision",
+    [["precision=fp32"], ["precision=fp16", "precision.init_scale=16777216"], ["precision=bf16"]],
+    ids=["fp32", "fp16", "bf16"],
+)
+def test_every_precision_and_quantization(
+    tmp_path: Path, precision: list[str], quantization: str, before: int
+) -> None:
+    arguments = (*precision, f"quantization={quantization}", "data.num_workers=2")
+    resumed, whole = kill_and_resume(tmp_path, signal.SIGKILL, before, *arguments)
+    same(resumed, whole)
+    if quantization != "none":
+        one, two = (
+            json.loads((run / "quantization.json").read_text())["layers"]
+            for run in (resumed, whole)
+        )
+        assert one == two
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_accumulated_gradients_are_never_cut_in_two(tmp_path: Path) -> None:
+    more = ("trainer.accumulate_grad_batches=2", "data.num_samples=160", *PLAIN)
+    same(*kill_and_resume(tmp_path, signal.SIGKILL, 9, *more))
+
+
+def is_over(checkpoint: Path) -> bool:
+    return torch.load(checkpoint, weights_only=True)["callbacks"]["LastCheckpoint"]["over"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("delay", [0.0, 1.0, 3.0])
+def test_killed_while_it_converts_and_measures(tmp_path: Path, delay: float) -> None:
+    program = "import sys; from bitladder.cli.main import main; sys.exit(main())"
+    arguments = [*SMALL, "quantization=ptq", f"paths.runs={tmp_path / 'runs'}"]
+    process = subprocess.Popen([sys.executable, "-c", program, "train", *arguments])
+    while not any(is_over(path) for path in tmp_path.glob("runs/*/checkpoints/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    (run,) = (tmp_path / "runs").iterdir()
+    status, printed, error = in_a_process(tmp_path, ["resume", str(run)])
+    assert (status, error) == (0, "")
+    assert "step 9" in printed
+    whole = train(tmp_path / "whole", "quantization=ptq")
+    same(run, whole)
