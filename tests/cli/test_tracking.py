@@ -330,7 +330,7 @@ def test_every_figure_of_the_report_is_a_chart_of_wandb(tracked: Tracked) -> Non
         assert json.loads(chart.read_text())["data"]
 
 
-def test_figures_are_charts_of_wandb(tmp_path: Path) -> None:
+def test_figures_are_charts_of_wandb(fresh_wandb: None, tmp_path: Path) -> None:
     node = {"_target_": "lightning.pytorch.loggers.WandbLogger", "offline": True}
     logger = open_wandb(node, "logger.wandb", {"save_dir": str(tmp_path)})
     figure = go.Figure(go.Scatter(x=[1, 2], y=[3, 4]))

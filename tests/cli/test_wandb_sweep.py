@@ -107,8 +107,8 @@ def test_a_run_of_an_agent_is_the_one_that_its_sweep_waits_for(
     assert records["run"][0]["run_id"] == "ag3ntrun"
     assert records["run"][0]["sweep_id"] == "sw33p"
     logged: dict[str, Any] = {}
-    for record in records["config"]:
-        logged |= record["update"]
+    for config in (records["run"][0].get("config", {}), *records["config"]):
+        logged |= config.get("update", {})
     assert logged["optimizer"]["lr"] == 0.01
     assert logged["choices"]["quantization"] == "none"
     # wandb keeps what its server sent, under the keys of the sweep.

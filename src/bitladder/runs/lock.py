@@ -2,11 +2,15 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bitladder.errors import UserError
 from bitladder.runs.directory import RunDirectory
+
+TRIES = 4
+PAUSE_SECONDS = 0.05
 
 _held: set[int] = set()
 
@@ -37,17 +41,29 @@ def locked(directory: RunDirectory) -> Iterator[None]:
         raise UserError(
             f"cannot write {directory.lock} ({error.strerror}): a run needs its directory writable"
         ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not _take(descriptor):
         os.close(descriptor)
         raise UserError(
             f"{directory.path} belongs to another process that still runs: wait for its end, or"
             " stop it"
-        ) from error
+        )
     _held.add(descriptor)
     try:
         yield
     finally:
         _held.discard(descriptor)
+        # A fork that is about to close its copy must not keep it a moment longer.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Lock a file, unless another process keeps it: who only looks at it does so for a moment."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return True
+    return False
