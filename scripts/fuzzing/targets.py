@@ -35,7 +35,7 @@ OVERRIDES = (
 
 def overrides(run: Path, dice: random.Random) -> int:
     """The command line of a training, composed and checked."""
-    chosen = dice.sample(OVERRIDES, dice.randrange(1, 4))
+    chosen: list[str] = dice.sample(OVERRIDES, dice.randrange(1, 4))
     at = dice.randrange(len(chosen))
     chosen[at] = damage_text(chosen[at], dice)
     return main(["train", "--cfg", "--", *chosen])

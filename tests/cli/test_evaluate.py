@@ -140,7 +140,7 @@ def test_an_edited_configuration_is_said(
 ) -> None:
     run = recorded(float=FLOAT)
     assert main(["evaluate", f"run={run}"]) == 0
-    assert "edited" not in capsys.readouterr().out
+    assert "not what the run wrote" not in capsys.readouterr().out
     with (run / "config.yaml").open("a") as file:
         file.write("# harmless\n")
     assert main(["evaluate", f"run={run}"]) == 0

@@ -1,12 +1,14 @@
 """Finding what holds NaN or infinity, and its name."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from bitladder.callbacks.calibration import muted, run_step
 from bitladder.quantization import quantized_layers
@@ -18,16 +20,29 @@ def is_finite(x: Tensor) -> bool:
     return not x.is_floating_point() or bool(torch.isfinite(x).all())
 
 
-def bad_gradient(module: nn.Module) -> str | None:
+def gradients(optimizer: Optimizer) -> list[Tensor]:
+    """The gradients that an optimizer is going to step with; of sparse ones what they hold."""
+    found = [x.grad for group in optimizer.param_groups for x in group["params"]]
+    return [_dense(x) if x.is_sparse else x for x in found if x is not None]
+
+
+def bad_gradient(module: nn.Module, found: Sequence[Tensor]) -> str | None:
     """The name of the first parameter whose gradient is not finite, or None.
 
-    One fused norm over all gradients says in the usual case that there is none.
+    One norm over each, all at once, says in the usual case that there is none.
+
+    Args:
+        module: Where the parameters have names.
+        found: From :func:`gradients`.
     """
-    gradients = [x.grad for x in module.parameters() if x.grad is not None]
-    dense = [x.coalesce().values() if x.is_sparse else x for x in gradients]
-    if not dense or bool(torch.nn.utils.get_total_norm(dense).isfinite()):
+    if not found:
         return None
-    # The norm of finite gradients may overflow, so each is asked.
+    norms = torch._foreach_norm(list(found))
+    if len({x.device for x in norms}) > 1:
+        norms = [x.to(norms[0].device) for x in norms]
+    if math.isfinite(torch.stack(list(norms)).sum().item()):
+        return None
+    # The sum of finite norms may overflow, and so may a norm: each gradient is asked.
     return _first((name, x.grad) for name, x in module.named_parameters())
 
 
@@ -88,5 +103,9 @@ def _first(named: Iterable[tuple[str, Any]]) -> str | None:
 
 def _not_finite(named: Iterable[tuple[str, Any]]) -> Iterator[str]:
     for name, x in named:
-        if isinstance(x, Tensor) and not is_finite(x.coalesce().values() if x.is_sparse else x):
+        if isinstance(x, Tensor) and not is_finite(_dense(x)):
             yield name
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x.coalesce().values() if x.is_sparse else x

@@ -15,6 +15,7 @@ from bitladder.callbacks.finite import (
     bad_module,
     bad_state,
     finite_state,
+    gradients,
     is_finite,
 )
 from bitladder.errors import RunError, UserError
@@ -135,9 +136,10 @@ class FiniteGuard(L.Callback):
         """Look at the gradients, accumulated and not clipped yet."""
         if _has_scaler(trainer):
             return
-        name = bad_gradient(pl_module)
+        found = gradients(optimizer)
+        name = bad_gradient(pl_module, found)
         if name is None:
-            self._taken_steps += any(x.grad is not None for x in pl_module.parameters())
+            self._taken_steps += bool(found)
             return
         what = f"the gradient of {name} holds NaN or infinity"
         if self.action == "stop":
