@@ -27,28 +27,22 @@ from bitladder.cli import training
 from bitladder.cli.main import main as bitladder
 
 SMALL = (
-    "data=synthetic", "model=mlp", "model.hidden=[16]", "trainer.max_epochs=1", "logger=csv",
+    "data=synthetic", "model=mlp", "model.hidden=[16]", "trainer.max_epochs=1",
     "callbacks.progress=null", "optimizer.lr=0.01",
 )  # fmt: skip
 MB = 1e6
 
 
-def run(seed: int, quantization: str, runs: Path) -> None:
+def run(seed: int, quantization: str, logger: str, runs: Path) -> None:
     """One run. Those without quantization compile nothing, to be fast."""
-    arguments = [
-        "train",
-        *SMALL,
-        f"seed={seed}",
-        f"quantization={quantization}",
-        f"paths.runs={runs}",
-    ]
+    chosen = (f"seed={seed}", f"quantization={quantization}", f"logger={logger}")
     measure = training.measure if quantization != "none" else lambda *_: {}
     with (
         patch.object(training, "measure", measure),
         redirect_stdout(io.StringIO()),
         redirect_stderr(io.StringIO()),
     ):
-        status = bitladder(arguments)
+        status = bitladder(["train", *SMALL, *chosen, f"paths.runs={runs}"])
     assert status == 0, f"run {seed} ended with {status}"
 
 
@@ -75,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--quantize-every", type=int, default=10, help="0 for none")
+    parser.add_argument("--logger", default="csv", help="default has wandb, too")
     parser.add_argument("--out", type=Path, help="JSON file to write, after every run")
     arguments = parser.parse_args()
     figures: list[float] = []
@@ -83,7 +78,7 @@ def main() -> None:
         every = arguments.quantize_every
         quantization = "ptq" if every and seed % every == 1 % every else "none"
         with tempfile.TemporaryDirectory() as runs:
-            run(seed, quantization, Path(runs))
+            run(seed, quantization, arguments.logger, Path(runs))
         figures.append(resident())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
         print(f"| {seed} | {quantization} | {figures[-1]:.1f} MB | {peak:.0f} MB |", flush=True)
@@ -92,7 +87,7 @@ def main() -> None:
             arguments.out.write_text(json.dumps(saved, indent=2) + "\n")
     if len(figures) >= 8:
         rate, error = slope(figures)
-        print(f"\n{rate:+.3f} MB a run, standard error {error:.3f}, over the second half")
+        print(f"\n{1e3 * rate:+.1f} kB a run, standard error {1e3 * error:.1f}, second half")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,13 @@ def record(run: Path, dice: random.Random) -> int:
     return 0
 
 
+def report(run: Path, dice: random.Random) -> int:
+    """A run directory with the page about it."""
+    files = [x for x in run.iterdir() if x.suffix in (".json", ".yaml", ".csv", ".npz")]
+    damage_file(dice.choice(files), dice)
+    return main(["report", str(run)])
+
+
 def evaluate(run: Path, dice: random.Random) -> int:
     """A run directory as a command reads it; nothing is compiled."""
     names = ("results.json", "manifest.json", "quantization.json", "config.yaml", "model_int8.pt2")
@@ -142,7 +149,8 @@ def arrays(run: Path, dice: random.Random) -> int:
 
 TARGETS: dict[str, tuple[Target, int]] = {
     "overrides": (overrides, 3),
-    "record": (record, 3),
+    "record": (record, 2),
+    "report": (report, 3),
     "evaluate": (evaluate, 4),
     "quantize": (quantize, 4),
     "checkpoint": (checkpoint, 2),
