@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from bitladder import FiniteGuard, Fp16Precision
@@ -249,6 +250,13 @@ def test_an_observer_that_saw_infinity_is_named_with_its_layer(
         make_trainer(quantize, Spoil(), FiniteGuard(every=1), epochs=1).fit(
             researcher(), datamodule=data()
         )
+
+
+def test_skipped_steps_are_logged(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(FiniteGuard("skip"), epochs=1)
+    trainer.loggers = [CSVLogger(tmp_path, "", "")]
+    trainer.fit(bad_gradient(), datamodule=data())
+    assert trainer.callback_metrics["finite_guard/skipped_steps"] == 1
 
 
 def test_skipping_what_the_module_steps_itself_is_refused(make_trainer: MakeTrainer) -> None:

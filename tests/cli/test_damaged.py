@@ -24,7 +24,7 @@ from bitladder.runs import RunRecord
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 OLD = Path(__file__).parents[1] / "runs" / "version_1"
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 ODD = st.one_of(
     st.none(),
