@@ -24,7 +24,11 @@ from bitladder.runs import RunRecord
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 OLD = Path(__file__).parents[1] / "runs" / "version_1"
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 ODD = st.one_of(
     st.none(),
