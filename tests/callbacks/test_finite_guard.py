@@ -254,7 +254,7 @@ def test_an_observer_that_saw_infinity_is_named_with_its_layer(
 
 def test_skipped_steps_are_logged(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(FiniteGuard("skip"), epochs=1)
-    trainer.loggers = [CSVLogger(tmp_path, "", "")]
+    trainer.loggers, trainer.log_every_n_steps = [CSVLogger(tmp_path, "", "")], 1
     trainer.fit(bad_gradient(), datamodule=data())
     assert trainer.callback_metrics["finite_guard/skipped_steps"] == 1
 
