@@ -1,15 +1,18 @@
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from omegaconf import OmegaConf
 
 from bitladder.cli import evaluating
 from bitladder.cli.main import main
-from bitladder.runs import Results, Rung
+from bitladder.runs import Results, Rung, read_json, sha256
+from bitladder.runs.documents.publish import FOLDER
 
 # What our libraries say and no user of a command sees: it goes into the run's log.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -105,7 +108,60 @@ def test_a_damaged_artifact_is_listed(
     run = recorded(float=FLOAT, int8=INT8)
     (run / "model_int8.pt2").write_bytes(b"no package")
     assert main(["evaluate", f"run={run}", "trust_artifact=true"]) == 0
-    assert "int8: not measured: model_int8.pt2 cannot be loaded: " in capsys.readouterr().out
+    says = "model_int8.pt2 cannot be loaded: file is not a zip file"
+    assert f"int8: not measured: {says}\n" in capsys.readouterr().out
+    assert main(["evaluate", f"run={run}", "trust_artifact=true", "strict=true"]) == 1
+    assert capsys.readouterr().err == f"bitladder: the run failed: int8: {says}\n"
+
+
+@pytest.mark.parametrize("where", ["results", "quantization"])
+def test_an_artifact_that_was_changed_is_said_and_never_loaded(
+    quantized: tuple[Path, str],
+    unmeasured: dict[str, Rung],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    where: str,
+) -> None:
+    run = Path(shutil.copytree(quantized[0], tmp_path / "copy"))
+    if where == "quantization":  # as a run of an earlier version, whose results have no hashes
+        replace(Results.read(run / "results.json"), artifacts=[]).write(run / "results.json")
+    with zipfile.ZipFile(run / "model_int8.pt2", "a") as archive:
+        archive.writestr("more", b"")
+    assert main(["evaluate", f"run={run}", "trust_artifact=true"]) == 0
+    says = "int8: not measured: model_int8.pt2 was changed: the run recorded another sha256"
+    assert says in capsys.readouterr().out
+    assert (
+        "was changed" in json.loads((run / "evaluation.json").read_text())["not_measured"]["int8"]
+    )
+
+
+def test_an_edited_configuration_is_said(
+    recorded: Callable[..., Path], unmeasured: dict[str, Rung], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = recorded(float=FLOAT)
+    assert main(["evaluate", f"run={run}"]) == 0
+    assert "not what the run wrote" not in capsys.readouterr().out
+    with (run / "config.yaml").open("a") as file:
+        file.write("# harmless\n")
+    assert main(["evaluate", f"run={run}"]) == 0
+    assert "config.yaml is not what the run wrote" in capsys.readouterr().out
+
+
+def test_what_a_run_and_its_evaluation_wrote_has_the_published_forms(
+    quantized: tuple[Path, str], unmeasured: dict[str, Rung], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(quantized[0], tmp_path / "copy"))
+    assert main(["evaluate", f"run={run}"]) == 0
+    for name in ("results", "manifest", "quantization", "evaluation"):
+        schema = read_json(FOLDER / f"{name}.schema.json")
+        jsonschema.Draft202012Validator(schema).validate(read_json(run / f"{name}.json"))
+    results = Results.read(run / "results.json")
+    files = {path.name: path for path in run.glob("*.pt2")}
+    assert {x.name: (x.size_bytes, x.sha256) for x in results.artifacts} == {
+        name: (path.stat().st_size, sha256(path)) for name, path in files.items()
+    }
+    assert results.rungs["int8"].sha256 == sha256(files["model_int8.pt2"])
+    assert results.rungs["float"].sha256 == sha256(files["model_float.pt2"])
 
 
 @pytest.mark.parametrize("artifact", ["../model.pt2", "/bin/true", "link.pt2", "a\0b"])

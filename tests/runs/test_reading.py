@@ -128,7 +128,7 @@ def test_results_of_another_schema_are_a_problem_with_the_way_out(run: RunDirect
     assert record.state == "damaged"
     assert record.problem is not None
     assert "schema_version 0" in record.problem
-    assert "with the version that wrote them" in record.problem
+    assert "with the version that wrote it" in record.problem
     assert record.metrics["loss"].last == 1.5
 
 

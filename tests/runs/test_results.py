@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitladder.errors import UserError
-from bitladder.runs import Results, Rung
+from bitladder.runs import ArtifactFile, Results, Rung
 
 FLOATS = st.floats(width=64)
 RUNGS = st.builds(
@@ -16,6 +16,7 @@ RUNGS = st.builds(
     size_bytes=st.integers(min_value=0),
     latency_ms=st.dictionaries(st.sampled_from(["batch_1", "batch_32"]), FLOATS),
     artifact=st.none() | st.text(),
+    sha256=st.none() | st.text(),
 )
 RESULTS = st.builds(
     Results,
@@ -28,6 +29,10 @@ RESULTS = st.builds(
         st.text(), st.text() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
     ),
     rungs=st.dictionaries(st.sampled_from(["float", "int8"]), RUNGS),
+    artifacts=st.lists(
+        st.builds(ArtifactFile, name=st.text(), size_bytes=st.integers(0), sha256=st.text()),
+        max_size=2,
+    ),
     reason=st.none() | st.text(),
 )
 
@@ -45,8 +50,12 @@ def whole() -> dict[str, Any]:
         "quantization": "qat",
         "seed": 1,
         "effective_precision": {"name": "fp16", "loss_scale": 1024.0, "skipped_steps": 3},
-        "rungs": {"float": rung, "int8": rung | {"artifact": "model_int8.pt2"}},
-        "schema_version": 1,
+        "rungs": {
+            "float": rung,
+            "int8": rung | {"artifact": "model_int8.pt2", "sha256": "ab" * 32},
+        },
+        "artifacts": [{"name": "model_int8.pt2", "size_bytes": 10, "sha256": "ab" * 32}],
+        "schema_version": 2,
     }
 
 
@@ -71,7 +80,7 @@ def test_keys_that_a_later_version_added_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"schema_version": 99}, "schema_version 99, and this bitladder reads 1"),
+        ({"schema_version": 99}, "schema_version 99, and this bitladder reads 1 or 2"),
         ({"schema_version": None}, "schema_version None"),
         ({"seed": "one"}, "not whole: seed: "),
         ({"status": "fine"}, "not whole: status: "),

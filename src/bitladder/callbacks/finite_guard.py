@@ -1,42 +1,152 @@
-"""Stopping at the first number that is none."""
+"""Stopping at, or leaving out, what is no number."""
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, Literal, get_args
 
 import lightning as L
-import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from bitladder.errors import RunError
+from bitladder.callbacks.finite import (
+    bad_gradient,
+    bad_module,
+    bad_state,
+    finite_state,
+    gradients,
+    is_finite,
+)
+from bitladder.errors import RunError, UserError
+from bitladder.precision.schedulers import hold_schedulers
 from bitladder.quantization.trees import tensors
+
+Action = Literal["stop", "skip"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class FiniteGuard(L.Callback):
-    """Stops the run when a batch or the loss holds NaN or infinity, before the weights change.
+    """Stops the run at NaN or infinity, or leaves out the steps that they would spoil.
 
-    Checkpoints written before stay: they are the last good ones. Overflow of *gradients* is not its
-    business; under fp16 the loss scaler deals with it.
+    Looked at are, at every step, the batch, the loss and the gradients of the optimizer's step,
+    before the weights change; every so many steps, at the end of the training and before a
+    checkpoint is written, the weights, the buffers and the observers of quantized layers. So a
+    checkpoint is good if it is there, and none that is good is replaced by one that is not.
+
+    Under fp16 an overflow of the scaled gradients is the loss scaler's business.
+
+    Logs with ``skip``, where there is a logger: ``finite_guard/skipped_steps``, how many optimizer
+    steps were left out so far, or passes of an accumulation.
+
+    Args:
+        action: ``stop``, or ``skip``: a batch with a bad number in it, or in its loss, is left out,
+            and so is an optimizer step with bad gradients; neither it nor a schedule then moves.
+            Weights, buffers and observers that are spoilt stop the run all the same.
+        every: Optimizer steps from one look at the weights to the next.
 
     Raises:
+        UserError: If an argument is wrong; from ``fit``, where ``skip`` cannot be.
         RunError: From the training loop; names what is not finite, the step and the epoch.
     """
+
+    def __init__(self, action: Action = "stop", every: int = 100) -> None:
+        super().__init__()
+        if action not in get_args(Action):
+            raise UserError(f"action={action!r}: write stop or skip")
+        if every < 1:
+            raise UserError(f"every={every}: write at least 1")
+        self.action, self.every = action, every
+        self.skipped_steps = 0
+        """How many steps were left out."""
+        self._taken_steps = 0
+        self._batch: tuple[Any, int] = (None, 0)
+        self._watched: set[str] = set()
+        self._fit = ExitStack()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what cannot be left out.
+
+        Raises:
+            UserError: If steps are to be skipped that the module takes itself, or that several
+                processes take together.
+        """
+        if stage != "fit" or self.action == "stop":
+            return
+        if not pl_module.automatic_optimization:
+            raise UserError(
+                "action=skip leaves out steps of the trainer, and this module optimizes manually:"
+                " write action=stop"
+            )
+        if trainer.world_size > 1:
+            raise UserError(
+                "action=skip works in one process, as one rank cannot leave out a step alone: write"
+                " action=stop"
+            )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note what is finite; get between trainer and module, if steps are to be skipped."""
+        self._watched = finite_state(pl_module)
+        if self.action == "stop":
+            return
+        step, had_own = pl_module.training_step, "training_step" in vars(pl_module)
+        pl_module.training_step = self._skipping(step, trainer)
+        if had_own:
+            self._fit.callback(setattr, pl_module, "training_step", step)
+        else:
+            self._fit.callback(delattr, pl_module, "training_step")
+        if not _has_scaler(trainer):  # which holds them itself
+            self._fit.callback(hold_schedulers(pl_module, lambda: self._taken_steps))
+
+    def _skipping(self, step: Callable[..., Any], trainer: L.Trainer) -> Callable[..., Any]:
+        """A training step that gives no loss where it, or the batch, is not finite."""
+
+        @wraps(step)
+        def skipping(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            if not all(map(is_finite, tensors(batch))):
+                return self._skip(trainer, "the data holds NaN or infinity")
+            output = step(batch, *args, **kwargs)
+            loss = _loss(output)
+            if loss is not None and not is_finite(loss):
+                return self._skip(trainer, f"the loss is {loss.item()}")
+            return output
+
+        return skipping
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Look at the data."""
-        for x in tensors(batch):
-            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-                raise RunError(f"the data holds NaN or infinity {_moment(trainer, batch_idx)}")
+        self._batch = (batch, batch_idx)
+        if self.action == "stop" and not all(map(is_finite, tensors(batch))):
+            raise RunError(f"the data holds NaN or infinity {_moment(trainer, batch_idx)}")
 
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
     ) -> None:
         """Look at the loss, which under fp16 is already scaled."""
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
         # A finite loss may overflow when it is multiplied with the scale: that the scaler handles.
-        if scaler is None and not bool(torch.isfinite(loss.detach()).all()):
-            raise RunError(f"the loss is {loss.item()} {_moment(trainer)}")
+        if not _has_scaler(trainer) and not is_finite(loss.detach()):
+            raise self._bad_loss(trainer, pl_module, loss)
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradients, accumulated and not clipped yet."""
+        if _has_scaler(trainer):
+            return
+        found = gradients(optimizer)
+        name = bad_gradient(pl_module, found)
+        if name is None:
+            self._taken_steps += bool(found)
+            return
+        what = f"the gradient of {name} holds NaN or infinity"
+        if self.action == "stop":
+            raise RunError(f"{what} {_moment(trainer)}")
+        self._skip(trainer, what)
+        for parameter in pl_module.parameters():  # an optimizer leaves out what has no gradient
+            parameter.grad = None
 
     def on_train_batch_end(
         self,
@@ -46,15 +156,70 @@ class FiniteGuard(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at the unscaled loss that ``training_step`` gave."""
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, Tensor) and not bool(torch.isfinite(loss).all()):
-            raise RunError(f"the loss is {loss.item()} {_moment(trainer, batch_idx)}")
+        """Look at the unscaled loss that ``training_step`` gave; now and then at the weights."""
+        loss = _loss(outputs)
+        if loss is not None and not is_finite(loss):
+            raise self._bad_loss(trainer, pl_module, loss)
+        if trainer.global_step % self.every == 0:
+            self._check_state(trainer, pl_module)
+        if self.action == "skip" and trainer.loggers:
+            pl_module.log("finite_guard/skipped_steps", float(self.skipped_steps))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the weights that the training ends with; let the module be as it was."""
+        self._fit.close()
+        self._check_state(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Let the module be as it was."""
+        self._fit.close()
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look at the weights before they replace those of an earlier checkpoint."""
+        self._check_state(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps were left out."""
+        return {"skipped_steps": self.skipped_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped_steps = state_dict["skipped_steps"]
+
+    def _skip(self, trainer: L.Trainer, what: str) -> None:
+        self.skipped_steps += 1
+        _LOG.warning("%s %s: the step is left out", what, _when(trainer))
+
+    def _check_state(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if (what := bad_state(module, self._watched)) is not None:
+            raise RunError(f"{what} {_moment(trainer)}")
+
+    def _bad_loss(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> RunError:
+        what = f"the loss is {loss.item()}"
+        with trainer.precision_plugin.forward_context():
+            name = bad_module(pl_module, *self._batch)
+        if name is not None:
+            what += f", as {name} gives NaN or infinity,"
+        return RunError(f"{what} {_moment(trainer, self._batch[1])}")
+
+
+def _loss(output: Any) -> Tensor | None:
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    return loss.detach() if isinstance(loss, Tensor) else None
+
+
+def _has_scaler(trainer: L.Trainer) -> bool:
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
+def _when(trainer: L.Trainer, batch_idx: int | None = None) -> str:
+    batch = "" if batch_idx is None else f", batch {batch_idx}"
+    return f"at step {trainer.global_step} (epoch {trainer.current_epoch}{batch})"
 
 
 def _moment(trainer: L.Trainer, batch_idx: int | None = None) -> str:
-    batch = "" if batch_idx is None else f", batch {batch_idx}"
-    return (
-        f"at step {trainer.global_step} (epoch {trainer.current_epoch}{batch}): training stopped,"
-        " the last checkpoint is good"
-    )
+    return f"{_when(trainer, batch_idx)}: training stopped, the last checkpoint is good"

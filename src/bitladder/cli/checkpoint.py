@@ -2,6 +2,8 @@
 
 import pickle
 import warnings
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from bitladder.archives import archive_damage
 from bitladder.errors import UserError
 from bitladder.precision import LadderPrecision
 
@@ -78,6 +81,8 @@ def load_weights(path: str, module: nn.Module) -> None:
 
 def _read(path: str, parts: dict[str, type]) -> dict[str, Any]:
     """A checkpoint that has these parts."""
+    if zipfile.is_zipfile(path) and (damage := archive_damage(Path(path))):
+        raise UserError(f"checkpoint={path} cannot be read as a checkpoint: {damage}")
     try:
         with warnings.catch_warnings(action="ignore"):
             content: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -12,11 +12,12 @@ import lightning as L
 from rich.console import Console
 from torch import nn
 
+from bitladder.archives import archive_damage
 from bitladder.callbacks.calibration import COMPARED_BATCHES, muted, run_step
 from bitladder.callbacks.target import find_target
 from bitladder.cli.assemble import data_and_task
 from bitladder.cli.checkpoint import load_weights
-from bitladder.cli.finished import FinishedRun, inside, sha256
+from bitladder.cli.finished import FinishedRun, inside
 from bitladder.cli.logs import quiet_libraries
 from bitladder.cli.options import EvaluateOptions, read_options
 from bitladder.cli.reopen import reopen
@@ -28,7 +29,7 @@ from bitladder.quantization import Call, export, float_copy
 from bitladder.quantization.compile import load_package
 from bitladder.quantization.trees import on_cpu
 from bitladder.quantization.watch import capture_calls
-from bitladder.runs import Rung, comparison_table, write_json
+from bitladder.runs import Rung, comparison_table, sha256, write_json
 from bitladder.runs.comparison import accuracy_change
 from bitladder.runs.hardware import describe
 from bitladder.runs.manifest import package_versions
@@ -47,6 +48,8 @@ class _Artifacts:
     sizes: dict[str, int] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     """Why a rung is not measured."""
+    changed: list[str] = field(default_factory=list)
+    """The rungs whose file is not the one that the run wrote, or does not load."""
 
 
 def evaluate(texts: Sequence[str]) -> int:
@@ -100,12 +103,15 @@ def evaluate(texts: Sequence[str]) -> int:
     console.print(comparison_table(title, rungs, recorded, artifacts.sizes))
     for name, reason in artifacts.missing.items():
         console.print(f"{name}: not measured: {reason}", highlight=False, markup=False)
+    if run.edited:
+        console.print(run.edited, highlight=False)
     if not same_data:
         console.print("the data are not those that the run was trained on", highlight=False)
     changes = _changes(rungs, recorded)
     for line in changes:
         console.print(line, highlight=False, markup=False)
     console.print(str(output), highlight=False, markup=False)
+    changes += [f"{name}: {artifacts.missing[name]}" for name in artifacts.changed]
     if changes and options.strict:
         raise RunError("; ".join(changes))
     return 0
@@ -120,6 +126,7 @@ def _writable(output: Path) -> Path:
 def _artifacts(run: FinishedRun, *, trusted: bool) -> _Artifacts:
     """Load what the run shipped, if that may be."""
     found = _Artifacts()
+    hashes = run.artifact_hashes
     for name, rung in (run.results.rungs if run.results else {}).items():
         if name == "float":
             continue
@@ -128,6 +135,10 @@ def _artifacts(run: FinishedRun, *, trusted: bool) -> _Artifacts:
             found.missing[name] = f"there is no {rung.artifact or 'artifact'}"
             continue
         found.sizes[name] = path.stat().st_size
+        if path.name in hashes and sha256(path) != hashes[path.name]:
+            found.missing[name] = f"{path.name} was changed: the run recorded another sha256"
+            found.changed.append(name)
+            continue
         if not trusted:
             found.missing[name] = (
                 f"{path.name} is native code and comes with the run; write trust_artifact=true if"
@@ -135,10 +146,13 @@ def _artifacts(run: FinishedRun, *, trusted: bool) -> _Artifacts:
             )
             continue
         try:
+            if damage := archive_damage(path):  # looked at first: loading executes it
+                raise RuntimeError(damage)
             found.models[name] = Model(path, load_package(path), shipped=True)
         except (RuntimeError, OSError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             found.missing[name] = f"{path.name} cannot be loaded: {reason}"
+            found.changed.append(name)
     return found
 
 

@@ -1,6 +1,5 @@
 """A run that is over, read from its directory: as data, whoever wrote it, and never beyond it."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +9,8 @@ from omegaconf import OmegaConf
 
 from bitladder.cli.compose import one_line_errors
 from bitladder.errors import UserError
-from bitladder.runs import Results, RunDirectory, read_json
+from bitladder.runs import Results, RunDirectory, sha256
+from bitladder.runs.documents import Manifest, QuantizationRecord
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class FinishedRun:
     """Its configuration, not checked yet."""
     results: Results | None
     """None of a run that did not come to its end."""
+    manifest: Manifest | None
+    """None where it is missing."""
 
     @classmethod
     def open(cls, path: str, *, allow_unfinished: bool = False) -> Self:
@@ -52,7 +54,9 @@ class FinishedRun:
                     " as it is"
                 )
             results = None
-        return cls(directory, _read_config(config), results)
+        origin = inside(directory, directory.manifest)
+        manifest = Manifest.read(origin) if origin.is_file() else None
+        return cls(directory, _read_config(config), results, manifest)
 
     def checkpoint(self, name: str | None, *otherwise: Path) -> Path:
         """One of the run's checkpoints.
@@ -77,10 +81,30 @@ class FinishedRun:
 
     @property
     def data_fingerprint(self) -> str | None:
-        """The data that the run was made with, where its manifest says so."""
-        manifest = inside(self.directory, self.directory.manifest)
-        fingerprint = read_json(manifest).get("data_fingerprint") if manifest.is_file() else None
-        return fingerprint if isinstance(fingerprint, str) else None
+        """The data that the run was made with, where it has a manifest."""
+        return self.manifest.data_fingerprint if self.manifest else None
+
+    @property
+    def edited(self) -> str | None:
+        """A line that says so where the configuration is not the one that the run wrote."""
+        if self.manifest is None or sha256(self.directory.config) == self.manifest.config_sha256:
+            return None
+        return f"{self.directory.config.name} is not what the run wrote: it was edited since"
+
+    @property
+    def artifact_hashes(self) -> dict[str, str]:
+        """The sha256 of each model's file, by name, as the run recorded it.
+
+        Raises:
+            UserError: If ``quantization.json`` is there and cannot be read.
+        """
+        hashes = {}
+        path = inside(self.directory, self.directory.quantization)
+        if path.is_file():
+            hashes |= {x.name: x.sha256 for x in QuantizationRecord.read(path).artifacts}
+        if self.results is not None:
+            hashes |= {x.name: x.sha256 for x in self.results.artifacts}
+        return hashes
 
 
 def inside(directory: RunDirectory, path: Path) -> Path:
@@ -96,12 +120,6 @@ def inside(directory: RunDirectory, path: Path) -> Path:
     if leads_out:
         raise UserError(f"{path} leads out of the run directory: only what is in it is read")
     return path
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def _tensor(path: Path) -> Tensor:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"--input {path}: {reason}") from error
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # whatever damaged bytes lead NumPy's reader to
         raise UserError(
             f"--input {path} is no array of numbers: write it with numpy.save"
         ) from error

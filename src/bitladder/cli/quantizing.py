@@ -1,7 +1,6 @@
 """One quantization after training, from a finished run to a new run directory."""
 
 import inspect
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from bitladder.cli.checkpoint import load_weights
 from bitladder.cli.compose import Source, compose
 from bitladder.cli.configs import conf_dir
 from bitladder.cli.csv_logger import CSVLogger
-from bitladder.cli.finished import FinishedRun, sha256
+from bitladder.cli.finished import FinishedRun
 from bitladder.cli.logs import logs_in, quiet_libraries
 from bitladder.cli.options import QuantizeOptions, read_options
 from bitladder.cli.record import (
@@ -31,7 +30,14 @@ from bitladder.cli.rungs import cpu_trainer, measure
 from bitladder.cli.schema import Config
 from bitladder.errors import UserError
 from bitladder.precision import Fp32Precision
-from bitladder.runs import Results, RunDirectory, ladder_table, write_atomic, write_json
+from bitladder.runs import (
+    Results,
+    RunDirectory,
+    ladder_table,
+    sha256,
+    write_atomic,
+    write_json,
+)
 from bitladder.runs.manifest import collect
 
 
@@ -115,6 +121,8 @@ def quantize(plan: Plan) -> int:
     directory = RunDirectory.create(Path(config.paths["runs"]), config.run_name)
     console = Console(soft_wrap=True)
     console.print(f"run directory: {directory.path}", highlight=False)
+    if plan.run.edited:
+        console.print(plan.run.edited, highlight=False)
     if plan.run.data_fingerprint not in (None, data.fingerprint()):
         console.print("the data are not those that the run was trained on", highlight=False)
     with logs_in(directory.log_of(0)), failure_recorded(config, directory):
@@ -145,7 +153,7 @@ def _quantize(plan: Plan, parts: Parts, directory: RunDirectory, console: Consol
     write_json(directory.manifest, manifest)
     # With its weights the directory can be evaluated, or quantized again, without the other run.
     directory.checkpoints.mkdir()
-    shutil.copyfile(plan.checkpoint, directory.last_checkpoint)
+    write_atomic(directory.last_checkpoint, plan.checkpoint.read_bytes())
     logger = CSVLogger(save_dir=str(directory.path), name="", version="")
     trainer = cpu_trainer(logger=logger, default_root_dir=str(directory.path))
     assert parts.quantization is not None

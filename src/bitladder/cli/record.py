@@ -13,7 +13,7 @@ from bitladder.cli.logs import finish_wandb
 from bitladder.cli.ranks import lost_another, rank
 from bitladder.cli.schema import Config
 from bitladder.errors import Interrupted, RunError, UserError
-from bitladder.runs import Results, RunDirectory, Rung, write_json
+from bitladder.runs import ArtifactFile, Results, RunDirectory, Rung, write_json
 from bitladder.runs.results import Status
 
 QUANTIZATION_SCHEMA_VERSION = 1
@@ -70,6 +70,7 @@ def write_results(
         seed=config.seed,
         effective_precision=effective_precision,
         rungs=rungs,
+        artifacts=[ArtifactFile.of(path) for path in directory.artifacts],
     )
     results.write(directory.results)
     return results

@@ -17,7 +17,7 @@ from bitladder.cli.assemble import Parts
 from bitladder.data.base import ImageDataModule
 from bitladder.precision import Fp32Precision
 from bitladder.quantization import Call, export, float_copy
-from bitladder.runs import RunDirectory, Rung, write_atomic
+from bitladder.runs import RunDirectory, Rung, sha256, write_atomic
 from bitladder.runs.latency import latencies_ms
 
 
@@ -92,6 +92,7 @@ def measure_models(
             size_bytes=model.path.stat().st_size,
             latency_ms=latency[name],
             artifact=model.path.name if model.shipped else None,
+            sha256=sha256(model.path),
         )
     return rungs, logits
 

@@ -7,6 +7,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+from bitladder.durable import move_into_place
 from bitladder.errors import UserError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -91,7 +92,7 @@ def _download(name: str, folder: Path) -> None:
                     f"{url}: the download is incomplete or not the published file (its sha256 is"
                     " wrong)"
                 )
-            partial.replace(folder / name)
+            move_into_place(partial, folder / name)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(f"{url}: the download failed ({error}): {_HOW_TO_GET}") from error
 

@@ -17,6 +17,7 @@ from bitladder.errors import UserError
 from bitladder.precision.base import LadderPrecision
 from bitladder.precision.loss_scaler import LossScaler
 from bitladder.precision.origin import CHECKPOINT_KEY, scaler_state
+from bitladder.precision.schedulers import hold_schedulers
 
 
 class Fp16Precision(LadderPrecision):
@@ -136,7 +137,8 @@ class Fp16Precision(LadderPrecision):
         self._optimizers = optimizers
         if self._fitting:
             assert self._module is not None
-            self._hold_schedulers(self._module)
+            scaler = self._active_scaler()
+            self._run.callback(hold_schedulers(self._module, lambda: scaler.taken_steps))
             for optimizer in optimizers:
                 handle = optimizer.register_step_pre_hook(self._refuse_step_past_scaler)
                 self._run.callback(handle.remove)
@@ -148,28 +150,6 @@ class Fp16Precision(LadderPrecision):
                 "precision=fp16: the optimizer stepped past the loss scaler, with gradients that "
                 "are still scaled; take it from self.optimizers() and call its step()"
             )
-
-    def _hold_schedulers(self, module: LightningModule) -> None:
-        """Step a scheduler only if the optimizer has stepped since the scheduler's last turn.
-
-        Lightning gives schedulers their turn through the module's hook `lr_scheduler_step`, skipped
-        optimizer step or not; the hook is wrapped until the end of the run.
-        """
-        scaler, hook = self._active_scaler(), module.lr_scheduler_step
-        steps_at_last_turn: dict[int, int] = {}
-        steps_at_start = scaler.taken_steps
-
-        def step_if_optimizer_did(scheduler: Any, metric: Any) -> None:
-            if steps_at_last_turn.get(id(scheduler), steps_at_start) != scaler.taken_steps:
-                steps_at_last_turn[id(scheduler)] = scaler.taken_steps
-                hook(scheduler, metric)
-
-        had_own_hook = "lr_scheduler_step" in vars(module)
-        module.lr_scheduler_step = step_if_optimizer_did
-        if had_own_hook:
-            self._run.callback(setattr, module, "lr_scheduler_step", hook)
-        else:
-            self._run.callback(delattr, module, "lr_scheduler_step")
 
     @contextmanager
     def train_step_context(self) -> Generator[None, None, None]:

@@ -20,6 +20,7 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InductorError
 from torch.export import ExportedProgram
 
+from bitladder.durable import move_into_place
 from bitladder.errors import RunError, UserError
 from bitladder.quantization.example import example_call
 from bitladder.quantization.export_failure import why_not_exported
@@ -132,7 +133,7 @@ def write_package(program: ExportedProgram, path: Path, options: dict[str, Any])
             except InductorError as error:
                 raise RunError(f"the model could not be compiled: {_reason(error)}") from error
         slim(built)
-        built.replace(path)
+        move_into_place(built, path)
 
 
 def load_package(path: Path) -> Any:

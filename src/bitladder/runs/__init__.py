@@ -5,13 +5,14 @@
 
 from bitladder.runs.comparison import comparison_table
 from bitladder.runs.directory import RunDirectory
-from bitladder.runs.files import read_json, write_atomic, write_json
+from bitladder.runs.files import read_json, sha256, write_atomic, write_json
 from bitladder.runs.reading import RunRecord
-from bitladder.runs.results import Results, Rung
+from bitladder.runs.results import ArtifactFile, Results, Rung
 from bitladder.runs.series import Series
 from bitladder.runs.table import ladder_table
 
 __all__ = [
+    "ArtifactFile",
     "Results",
     "RunDirectory",
     "RunRecord",
@@ -20,6 +21,7 @@ __all__ = [
     "comparison_table",
     "ladder_table",
     "read_json",
+    "sha256",
     "write_atomic",
     "write_json",
 ]

@@ -82,6 +82,11 @@ class RunDirectory:
         return self.path / "model_float.pt2"
 
     @property
+    def artifacts(self) -> list[Path]:
+        """Every model's file that is there, shipped or compared with."""
+        return sorted(path for path in self.path.glob("[!.]*") if path.suffix in (".pt2", ".onnx"))
+
+    @property
     def predictions(self) -> Path:
         """Logits of every rung on the test split, and the labels."""
         return self.path / "predictions.npz"

@@ -1,5 +1,6 @@
 """Files that are either whole or not there, whatever kills the writer."""
 
+import hashlib
 import json
 import math
 import os
@@ -72,6 +73,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hex.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _without_non_finite(value: object) -> object:

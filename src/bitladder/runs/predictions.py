@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitladder.archives import archive_damage
 from bitladder.errors import UserError
 from bitladder.runs.directory import RunDirectory
 from bitladder.runs.reading import readable
@@ -47,10 +48,14 @@ def read_predictions(directory: RunDirectory) -> Predictions | None:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > LARGEST_PREDICTIONS_BYTES:
             raise UserError(f"{path} unpacks to {size / 1e9:.1f} GB: no run writes so much")
+        if damage := archive_damage(path):
+            raise UserError(f"{path} is damaged: {damage}")
         with np.load(path, allow_pickle=False) as arrays:
             logits = {name: arrays[name] for name in arrays.files if name != LABELS}
             labels = arrays[LABELS]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever damaged bytes lead NumPy's reader to
         raise UserError(f"cannot read {path}: {error}") from error
     _check(path, labels, logits)
     return Predictions(labels, logits)

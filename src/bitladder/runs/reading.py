@@ -12,6 +12,7 @@ import yaml
 
 from bitladder.errors import UserError
 from bitladder.runs.directory import RunDirectory
+from bitladder.runs.document import check_version
 from bitladder.runs.files import read_json
 from bitladder.runs.results import Results, Rung
 from bitladder.runs.series import Series, read_series
@@ -75,9 +76,9 @@ class RunRecord:
             state=state,
             results=results,
             config=reader.read(directory.config, read_config) or {},
-            manifest=reader.read(directory.manifest, read_json) or {},
-            precision=reader.read(directory.precision, read_json),
-            quantization=reader.read(directory.quantization, read_json),
+            manifest=reader.read(directory.manifest, _read_document) or {},
+            precision=reader.read(directory.precision, _read_document),
+            quantization=reader.read(directory.quantization, _read_document),
             metrics=reader.read(directory.metrics, read_series, LARGEST_METRICS_BYTES) or {},
             problem=reader.problem,
         )
@@ -163,6 +164,16 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no mapping")
     return {str(key): value for key, value in values.items()}
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    """A JSON file of our form, complete or not: a reader takes what is there."""
+    value = read_json(path)
+    try:
+        check_version({"schema_version": 1} | value, (1,))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return value
 
 
 def _check_shape(events: Iterable[yaml.Event], path: Path) -> None:

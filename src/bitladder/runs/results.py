@@ -7,9 +7,12 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from bitladder.errors import UserError
-from bitladder.runs.files import read_json, write_json
+from bitladder.runs.document import Number, check_version, incomplete
+from bitladder.runs.files import read_json, sha256, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+VERSIONS = (1, 2)
+"""Those that can be read. Version 1 has no `artifacts`, and rungs without `sha256`."""
 
 Status = Literal["completed", "failed", "interrupted"]
 
@@ -23,12 +26,34 @@ class Rung:
         size_bytes: Size of the compiled model's file on disk.
         latency_ms: Milliseconds a call by batch size: `batch_1`, `batch_32`.
         artifact: The file that is shipped, relative to the run directory, where there is one.
+        sha256: Of the compiled model's file, in hex.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, Number]
     size_bytes: int
-    latency_ms: dict[str, float]
+    latency_ms: dict[str, Number]
     artifact: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFile:
+    """A model's file in the run directory.
+
+    Attributes:
+        name: Relative to the run directory.
+        size_bytes: Its size on disk.
+        sha256: Its hash, in hex.
+    """
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Describe a file in the root of a run directory."""
+        return cls(name=path.name, size_bytes=path.stat().st_size, sha256=sha256(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +69,7 @@ class Results:
         effective_precision: What really ran, as the precision plugin says when training is over:
             the manifest's, with the loss scale and the skipped steps of fp16 as they are then.
         rungs: The measured models by name: `float`, and `int8` unless quantization is `none`.
+        artifacts: Every model's file, shipped or compared with.
         reason: Why a failed run failed, in one line.
         schema_version: Of the file's form.
     """
@@ -55,38 +81,35 @@ class Results:
     seed: int
     effective_precision: dict[str, Any] = field(default_factory=dict)
     rungs: dict[str, Rung] = field(default_factory=dict)
+    artifacts: list[ArtifactFile] = field(default_factory=list)
     reason: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types; `artifact` and `reason` only where there is one."""
+        """Return plain JSON types; `artifact`, `sha256` and `reason` only where there is one."""
         value = asdict(self)
         for rung in value["rungs"].values():
-            if rung["artifact"] is None:
-                del rung["artifact"]
+            for key in ("artifact", "sha256"):
+                if rung[key] is None:
+                    del rung[key]
         if self.reason is None:
             del value["reason"]
         return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Read what `to_json` returned; keys that a later version added are ignored.
+        """Read what `to_json` returned, now or in an earlier version.
+
+        Keys that a later version added are ignored.
 
         Raises:
             UserError: A key is missing or of a wrong type, or the schema is not ours.
         """
-        schema = value.get("schema_version")
-        if schema != SCHEMA_VERSION:
-            raise UserError(
-                f"these results have schema_version {schema}, and this bitladder reads "
-                f"{SCHEMA_VERSION}: read them with the version that wrote them"
-            )
+        check_version(value, VERSIONS)
         try:
-            return TypeAdapter(cls).validate_python(value)
+            return TypeAdapter(cls).validate_python(value | {"schema_version": SCHEMA_VERSION})
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"these results are not whole: {key}: {first['msg']}") from error
+            raise incomplete(error) from error
 
     def write(self, path: Path) -> None:
         """Write results.json, whole or not at all.

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bitladder.errors import RunError
+from bitladder.quantization.artifacts.seal import seal
 from bitladder.quantization.compile import quiet, trace
 from bitladder.quantization.watch import Call
 
@@ -53,6 +54,7 @@ def write_onnx(model: nn.Module, calls: Sequence[Call], path: Path) -> None:
             node.doc_string = None
         _unshare_zero_points(exported.model.graph)
         exported.save(path)
+    path.write_bytes(seal(path.read_bytes()))
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:

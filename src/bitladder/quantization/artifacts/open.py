@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from bitladder.archives import archive_damage
 from bitladder.errors import UserError
 from bitladder.quantization.artifacts.runtime import Run, load
+from bitladder.quantization.artifacts.seal import is_damaged
 from bitladder.quantization.compile import quiet
 from bitladder.quantization.signature import Input, from_text, inputs_of
 
@@ -70,8 +72,12 @@ def _kind(path: Path) -> str:
     """``package``, ``cuda``, ``program`` or ``onnx``."""
     if not zipfile.is_zipfile(path):
         if path.suffix == ".onnx":
+            if is_damaged(path.read_bytes()):
+                raise UserError(f"{path} is damaged: its content does not match its checksum")
             return "onnx"
         raise UserError(f"{path} is no artifact, or was cut short: give a .pt2 or an .onnx file")
+    if damage := archive_damage(path):
+        raise UserError(f"{path} is damaged: {damage}")
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith("/models/model.json"):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from bitladder.durable import move_into_place
 from bitladder.errors import RunError
 from bitladder.quantization.artifacts.cuda import write_cuda
 from bitladder.quantization.artifacts.formats import CudaLinears, Format, artifact_name
@@ -103,7 +104,8 @@ def write_artifacts(
         except Exception:
             built.unlink(missing_ok=True)
             raise
-        built.replace(path)
+        if built != path:
+            move_into_place(built, path)
     return artifacts
 
 
