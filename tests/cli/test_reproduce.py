@@ -5,7 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from bitladder.errors import UserError
 # What our libraries say and no user of a command sees: it goes into the run's log.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SMALL = ("data=synthetic", "model=mlp", "model.hidden=[32,32]", "callbacks.progress=null")
-SHORT = ("trainer.max_epochs=2", "optimizer.lr=0.01", "logger=csv")
+SHORT = ("data=synthetic", "trainer.max_epochs=2", "optimizer.lr=0.01", "logger=csv")
+QUIET = "callbacks.progress=null"
+MLP = ("model=mlp", "model.hidden=[32,32]")
+RESNET = ("model=resnet", "model.widths=[16,16,16]")
 
 Refused = Callable[..., str]
-Unmeasured = pytest.MonkeyPatch
 
 
 def run_of(folder: Path) -> Path:
@@ -128,12 +129,14 @@ def test_the_number_of_threads_is_that_of_the_run(
     assert json.loads((run_of(runs) / "manifest.json").read_text())["hardware"]["threads"] == 2
 
 
-def both(tmp_path: Path, *overrides: str) -> int:
+def both(
+    tmp_path: Path, *overrides: str, model: Sequence[str] = MLP, again: Sequence[str] = ()
+) -> int:
     """Train and reproduce; the exit status of the second."""
     trained, runs = tmp_path / "trained", tmp_path / "runs"
-    assert main(["train", *SMALL, *SHORT, *overrides, f"paths.runs={trained}"]) == 0
+    assert main(["train", *SHORT, QUIET, *model, *overrides, f"paths.runs={trained}"]) == 0
     elsewhere = run_of(trained).rename(tmp_path / "elsewhere")
-    return main(["reproduce", str(elsewhere), f"paths.runs={runs}"])
+    return main(["reproduce", str(elsewhere), f"paths.runs={runs}", *again])
 
 
 @pytest.mark.parametrize(
@@ -164,16 +167,14 @@ MATRIX = [
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("precision", "quantization"), MATRIX)
-def test_every_pair_is_bit_identical_with_and_without_workers(
+def test_every_pair_with_two_workers_is_bit_identical_without(
     tmp_path: Path, precision: str, quantization: str
 ) -> None:
     overrides = [f"precision={precision}", f"quantization={quantization}", "data.num_workers=2"]
     if precision == "fp8":
         overrides.append("precision.emulate=true")
         overrides += ["quantization.start=0.5"] if quantization == "qat" else []
-    assert both(tmp_path, *overrides) == 0
-    again = ["data.num_workers=0", f"paths.runs={tmp_path / 'without'}"]
-    assert main(["reproduce", str(tmp_path / "elsewhere"), *again]) == 0
+    assert both(tmp_path, *overrides, again=["data.num_workers=0"]) == 0
 
 
 @pytest.mark.slow
@@ -200,9 +201,8 @@ def test_a_residual_network_with_augmentation_is_bit_identical_in_a_fresh_proces
 def test_a_run_on_one_gpu_is_bit_identical(
     tmp_path: Path, precision: str, quantization: str
 ) -> None:
-    resnet = ("model=resnet", "~model.hidden", "model.widths=[16,16,16]")
     pair = (f"precision={precision}", f"quantization={quantization}")
-    assert both(tmp_path, "trainer=gpu", *resnet, *pair) == 0
+    assert both(tmp_path, "trainer=gpu", *pair, model=RESNET) == 0
 
 
 class _Hostile:

@@ -1,6 +1,7 @@
 """What keeps a second run from giving the same bits, said before the first one starts."""
 
 import copy
+import os
 import re
 
 import torch
@@ -61,6 +62,8 @@ def _refusal(parts: Parts, device: torch.device) -> str | None:
     data = parts.data
     was = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    # cuBLAS looks at it once in a process; Lightning gives it the same value.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     with isolate_rng(include_cuda=device.type == "cuda"):
         try:

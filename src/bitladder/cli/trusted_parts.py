@@ -18,7 +18,7 @@ WRITERS = ("precision", "quantization", "trainer", "callbacks")
 
 ARGUMENTS = {
     "lightning.Trainer": {
-        *("accelerator", "strategy", "devices", "num_nodes", "sync_batchnorm"),
+        *("accelerator", "strategy", "devices", "sync_batchnorm"),
         *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run"),
         *("limit_train_batches", "limit_val_batches", "limit_test_batches"),
         *("limit_predict_batches", "overfit_batches", "val_check_interval"),
