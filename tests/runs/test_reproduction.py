@@ -1,9 +1,12 @@
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitladder.errors import UserError
 from bitladder.runs import RunDirectory, Series
@@ -43,6 +46,20 @@ def test_the_first_step_that_differs_is_told(values: list[float], step: int) -> 
     (first,) = result.differences
     assert (first.part, first.name, first.step) == ("metrics", "loss", step)
     assert list(result.lines())[1].startswith(f"metrics: step {step}, loss: ")
+
+
+@given(st.lists(st.floats(width=64), min_size=1, max_size=5), st.integers(0, 4), st.integers(0, 63))
+def test_every_number_is_itself_and_no_other(values: list[float], index: int, bit: int) -> None:
+    steps = list(range(len(values)))
+    recorded = Trace(metrics={"x": Series(steps, values)})
+    assert compared(Trace(metrics={"x": Series(steps, list(values))}), recorded).identical
+    place = index % len(values)
+    (pattern,) = struct.unpack("<q", struct.pack("<d", values[place]))
+    signed = 1 << bit if bit < 63 else -(1 << 63)
+    (other,) = struct.unpack("<d", struct.pack("<q", pattern ^ signed))
+    changed = [*values[:place], other, *values[place + 1 :]]
+    (first,) = compared(Trace(metrics={"x": Series(steps, changed)}), recorded).differences
+    assert first.step == place
 
 
 def test_minus_zero_is_not_zero() -> None:
