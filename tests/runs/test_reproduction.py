@@ -13,6 +13,7 @@ from bitladder.runs import RunDirectory, Series
 from bitladder.runs.reproduction import Reproduction, compare, shown
 from bitladder.runs.trace import Trace, read_trace
 
+LABELS = np.zeros(2, np.int64)
 WEIGHTS = {"net.a": "float32[2] sha256 1", "net.b": "float32[2] sha256 2"}
 
 
@@ -122,7 +123,7 @@ def directory(tmp_path: Path) -> RunDirectory:
     made.metrics.write_text(
         "step,train/loss,float/latency_ms/batch_1,int8/size_bytes,epoch_time\n3,0.1,5.0,7,9.0\n"
     )
-    np.savez(made.predictions, float=np.zeros((2, 3), np.float32))
+    np.savez(made.predictions, labels=LABELS, float=np.zeros((2, 3), np.float32))
     weight = {"scale": [0.1, 0.2], "zero_point": [0, 0]}
     layer = {"name": "fc", "weight": weight, "input": {"scale": 0.5, "zero_point": 3}}
     made.quantization.write_text(json.dumps({"layers": [layer, {"name": "x", "weight": None}]}))
@@ -149,7 +150,7 @@ def test_one_bit_changes_a_trace(directory: RunDirectory) -> None:
     before = read_trace(directory, {})
     values = np.zeros((2, 3), np.float32)
     values[1, 2] = np.nextafter(np.float32(0), np.float32(1))
-    np.savez(directory.predictions, float=values)
+    np.savez(directory.predictions, labels=LABELS, float=values)
     text = directory.quantization.read_text()
     directory.quantization.write_text(text.replace("0.2", "0.20000000000000004"))
     names = [d.name for d in compare(before, read_trace(directory, {}), ({}, {})).differences]

@@ -2,17 +2,15 @@
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bitladder.errors import UserError
 from bitladder.runs.directory import RunDirectory
 from bitladder.runs.files import read_json
+from bitladder.runs.predictions import read_predictions
 from bitladder.runs.results import Results
 from bitladder.runs.series import Series, read_series
 
@@ -20,9 +18,6 @@ CLOCKS = re.compile(r"(?:^|[/_])(?:latency_ms|time|seconds|throughput|size_bytes
 """Keys of metrics.csv that the clock, or the form of a file, decides."""
 
 RANGES = ("scale", "zero_point")
-
-LARGEST_ARRAYS_BYTES = 1024**3
-"""Unpacked: a small file can claim to hold any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,7 @@ def read_trace(directory: RunDirectory, weights: Mapping[str, str]) -> Trace:
             "weights": weights,
             "quantization": dict(_ranges(directory.quantization)),
             "rungs": dict(_rungs(directory.results)),
-            "outputs": dict(_outputs(directory.predictions)),
+            "outputs": dict(_outputs(directory)),
         },
     )
 
@@ -101,17 +96,8 @@ def _shown(value: Any) -> str:
     return f"{len(value)} values, sha256 {hashlib.sha256(content).hexdigest()}"
 
 
-def _outputs(path: Path) -> Iterator[tuple[str, str]]:
-    if not path.is_file():
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > LARGEST_ARRAYS_BYTES:
-            raise UserError(f"{path} unpacks to {size / 1e9:.1f} GB: no run writes so much")
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                array = arrays[name]
-                yield name, array_hash(str(array.dtype), array.shape, array.tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+def _outputs(directory: RunDirectory) -> Iterator[tuple[str, str]]:
+    predictions = read_predictions(directory)
+    if predictions is not None:
+        for name, array in ({"labels": predictions.labels} | predictions.logits).items():
+            yield name, array_hash(str(array.dtype), array.shape, array.tobytes())
