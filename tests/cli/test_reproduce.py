@@ -247,6 +247,13 @@ def test_a_configuration_that_names_code_executes_nothing(
     assert f"{section}._target_=os.system: the run names code that is not bitladder's own" in line
 
 
+def test_a_message_about_a_foreign_file_does_not_drive_the_terminal(
+    copied: Path, refused: Refused
+) -> None:
+    change(copied, {"trainer._target_": "\x1b[2Jgone"})
+    assert "trainer._target_=\\x1b[2Jgone: it is no dotted path" in refused(str(copied))
+
+
 def test_loggers_of_the_run_are_not_even_imported(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
