@@ -20,7 +20,7 @@ from bitladder.cli.finished import FinishedRun, inside, sha256
 from bitladder.cli.logs import quiet_libraries
 from bitladder.cli.options import ReproduceOptions, read_options
 from bitladder.cli.overrides import parse
-from bitladder.cli.ranks import rank, shared_directory
+from bitladder.cli.ranks import lock, rank, shared_directory
 from bitladder.cli.reopen import BUILT, reopen
 from bitladder.cli.rules import check
 from bitladder.cli.schema import Config
@@ -108,7 +108,10 @@ def reproduce(path: str, texts: Sequence[str], allow: Sequence[str] = ()) -> int
             )
         if config.checkpoint is not None:
             check_start(config.checkpoint, config, parts)
-        with shared_directory(Path(config.paths["runs"]), config.run_name) as directory:
+        with (
+            shared_directory(Path(config.paths["runs"]), config.run_name) as directory,
+            lock(directory),
+        ):
             console.print(f"run directory: {directory.path}", highlight=False)
             go_through(config, parts, directory, console, start=config.checkpoint)
     if rank() > 0:
