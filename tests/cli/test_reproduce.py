@@ -187,6 +187,7 @@ def test_every_pair_with_two_workers_is_bit_identical_without(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_residual_network_with_augmentation_is_bit_identical_in_a_fresh_process(
     tmp_path: Path, workers: int
