@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from bitladder.archives import archive_damage
 from bitladder.errors import UserError
 from bitladder.precision import LadderPrecision
+from bitladder.runs.trace import array_hash
 
 _TRAINING_STATE = {
     "state_dict": dict,
@@ -77,6 +78,35 @@ def load_weights(path: str, module: nn.Module) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"checkpoint={path} does not fit the model: {reason}") from error
+
+
+def tensor_hashes(path: str) -> dict[str, str]:
+    """What every tensor of a checkpoint's ``state_dict`` is, to the bit, by name.
+
+    Nothing in the file is executed: it is read as tensors and plain containers.
+
+    Raises:
+        UserError: If it is no checkpoint, or holds something else than dense tensors.
+    """
+    return {
+        str(name): _hash(path, name, value)
+        for name, value in _read(path, {"state_dict": dict})["state_dict"].items()
+    }
+
+
+def _hash(path: str, name: str, value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    # A few bytes may be expanded to any size.
+    if (
+        value.layout is not torch.strided
+        or value.device.type != "cpu"
+        or value.is_quantized
+        or value.nbytes > value.untyped_storage().nbytes()
+    ):
+        raise UserError(f"checkpoint={path} is damaged: {name} is no dense tensor")
+    content = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return array_hash(str(value.dtype).removeprefix("torch."), tuple(value.shape), content)
 
 
 def _read(path: str, parts: dict[str, type]) -> dict[str, Any]:

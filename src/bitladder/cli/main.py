@@ -36,6 +36,9 @@ COMMANDS = {
     ),
     "dashboard": Command("bitladder.cli.dashboard", "show runs or a sweep in TensorBoard"),
     "resume": Command("bitladder.cli.resume", "go on with a run that was killed or interrupted"),
+    "reproduce": Command(
+        "bitladder.cli.reproduce", "run a finished run again, and compare bit by bit"
+    ),
     "predict": Command("bitladder.cli.predict", "run an artifact on an array of NumPy's"),
     "report": Command("bitladder.cli.report", "a run or a folder of runs as one page of HTML"),
     "formats": Command("bitladder.cli.formats", "show a number in every floating-point format"),

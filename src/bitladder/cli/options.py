@@ -36,6 +36,10 @@ class QuantizeOptions(RunOptions):
     """The keys of ``bitladder quantize``."""
 
 
+class ReproduceOptions(RunOptions):
+    """The keys of ``bitladder reproduce``; ``checkpoint`` is the file that the run started from."""
+
+
 class EvaluateOptions(RunOptions):
     """The keys of ``bitladder evaluate``."""
 

@@ -13,6 +13,8 @@ from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
+from bitladder.cli.determinism import differing
+from bitladder.cli.finished import sha256
 from bitladder.cli.interrupts import interruptible
 from bitladder.cli.logs import logs_in, quiet_libraries
 from bitladder.cli.ranks import lock, part, rank, shared_directory
@@ -144,8 +146,11 @@ def _train(
     anew: bool,
 ) -> Results | None:
     parts.precision.attach(trainer.strategy.root_device)
+    reasons = differing(config, parts, trainer.strategy.root_device)
+    for reason in reasons:
+        console.print(f"not reproducible to the bit: {reason}", highlight=False, markup=False)
     if rank() == 0 and anew:
-        _write_origin(config, parts, directory, wandb_records(trainer.loggers))
+        _write_origin(config, parts, directory, wandb_records(trainer.loggers), reasons)
     for note in notes(trainer.loggers):
         console.print(note, highlight=False)
     log_config(trainer.loggers, config)
@@ -163,7 +168,11 @@ def _train(
 
 
 def _write_origin(
-    config: Config, parts: Parts, directory: RunDirectory, tracking: dict[str, Any]
+    config: Config,
+    parts: Parts,
+    directory: RunDirectory,
+    tracking: dict[str, Any],
+    not_deterministic: Sequence[str],
 ) -> None:
     write_atomic(directory.config, config.to_yaml())
     manifest = collect(
@@ -174,7 +183,10 @@ def _write_origin(
         precision=config.precision_name,
         effective_precision=parts.precision.effective(),
         project=conf_dir().parent,
+        not_deterministic=not_deterministic,
     )
+    if config.checkpoint is not None:
+        manifest["start_sha256"] = sha256(Path(config.checkpoint))
     write_json(directory.manifest, manifest | {"tracking": tracking})
 
 

@@ -46,7 +46,7 @@ def check_trusted(
         for where, target in _targets(values.get(section), section):
             if not isinstance(target, str) or not all(map(str.isidentifier, target.split("."))):
                 raise UserError(f"{where}={target}: it is no dotted path of a class or function")
-            if target not in shipped and not _of_library(target) and not _within(target, allow):
+            if target not in shipped and not _of_library(target) and not within(target, allow):
                 package = target.partition(".")[0]
                 raise UserError(
                     f"{where}={target}: the run names code that is not bitladder's own, and"
@@ -73,7 +73,8 @@ def _of_library(target: str) -> bool:
     return isinstance(found, type) and issubclass(found, base)
 
 
-def _within(target: str, packages: Collection[str]) -> bool:
+def within(target: str, packages: Collection[str]) -> bool:
+    """Whether a dotted path names something of one of the packages."""
     return any(target.startswith(f"{package}.") for package in packages)
 
 

@@ -102,6 +102,11 @@ class RunDirectory:
         return self.path / "evaluation.json"
 
     @property
+    def reproduction(self) -> Path:
+        """How the run compares with the one that it repeats."""
+        return self.path / "reproduction.json"
+
+    @property
     def log(self) -> Path:
         """What the program said, with times."""
         return self.log_of(0)

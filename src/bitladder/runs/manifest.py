@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bitladder.runs import hardware
+from bitladder.runs import conditions, hardware
 
 SCHEMA_VERSION = 1
 
@@ -39,6 +39,7 @@ def collect(
     precision: str,
     effective_precision: Mapping[str, str | float | bool],
     project: Path,
+    not_deterministic: Sequence[str] = (),
 ) -> dict[str, object]:
     """Gather the manifest, which is written before training. It never names the host or the user.
 
@@ -50,6 +51,7 @@ def collect(
         precision: What the user asked for (`fp16`).
         effective_precision: What really runs, from the precision plugin.
         project: The folder whose git commit and requirements.lock the run belongs to.
+        not_deterministic: Why a second run may differ in the last bits, a line a reason.
 
     Returns:
         Plain JSON types, for `write_json(run.manifest, ...)`.
@@ -68,6 +70,8 @@ def collect(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hardware": hardware.describe(),
+        "conditions": conditions.describe(),
+        "not_deterministic": list(not_deterministic),
     }
 
 

@@ -1,0 +1,115 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from bitladder.cli.configs import conf_dir
+from bitladder.cli.trust import check_trusted
+from bitladder.cli.trusted_parts import ARGUMENTS, WRITERS, check_parts
+from bitladder.errors import UserError
+
+CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
+OURS = "bitladder.callbacks.NumericsMonitor"
+
+
+def check(section: str, node: Any, *allow: str) -> None:
+    check_trusted({section: node}, WRITERS, allow)
+    check_parts({section: node}, WRITERS, allow)
+
+
+def callback(**arguments: Any) -> dict[str, Any]:
+    return {"one": {"_target_": CHECKPOINT, **arguments}}
+
+
+@pytest.mark.parametrize("section", [*WRITERS])
+def test_what_the_program_itself_configures_may_be_given(section: str) -> None:
+    for file in (conf_dir() / section).rglob("*.yaml"):
+        check(section, yaml.safe_load(file.read_text()))
+
+
+def test_every_class_that_is_listed_is_configured_somewhere() -> None:
+    text = "".join(file.read_text() for file in conf_dir().rglob("*.yaml"))
+    assert all(target in text for target in ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("section", "node"),
+    [
+        # Where they write.
+        ("callbacks", callback(dirpath="/etc")),
+        ("callbacks", callback(dirpath="checkpoints")),
+        ("callbacks", callback(_args_=["elsewhere"])),
+        ("callbacks", callback(filename="../../evil")),
+        ("callbacks", callback(filename="/etc/cron.d/evil")),
+        ("callbacks", callback(filename="sub/evil")),
+        ("callbacks", callback(filename="{epoch.__class__}")),
+        ("callbacks", callback(filename="{epoch:1000000000}")),
+        ("callbacks", callback(filename="{epoch}/../..")),
+        ("callbacks", callback(filename=["evil"])),
+        ("callbacks", {"one": {"_target_": OURS, "dirpath": "checkpoints"}}),
+        ("callbacks", {"one": {"_target_": OURS, "_args_": [1]}}),
+        ("callbacks", {"one": {"_target_": OURS, "modules": {"x": callback(dirpath="x")}}}),
+        ("quantization", {"method": "ptq", "artifact": "../model.pt2"}),
+        ("quantization", {"method": "ptq", "artifact": "~/model.pt2"}),
+        ("quantization", {"method": "ptq", "artifact": "s3://bucket/model.pt2"}),
+        ("trainer", {"_target_": "lightning.Trainer", "default_root_dir": "elsewhere"}),
+        # What they bring in.
+        ("trainer", {"_target_": "lightning.Trainer", "profiler": "pytorch"}),
+        ("trainer", {"_target_": "lightning.Trainer", "model_registry": "theirs"}),
+        ("trainer", {"_target_": "lightning.Trainer", "plugins": []}),
+        ("trainer", {"_target_": "lightning.Trainer", "logger": True}),
+        ("trainer", {"_target_": "lightning.Trainer", "_partial_": True}),
+        ("trainer", {"_target_": "lightning.Trainer", "strategy": "deepspeed"}),
+        ("trainer", {"_target_": "lightning.Trainer", "strategy": {"a": 1}}),
+        ("callbacks", {"bar": {"_target_": "lightning.pytorch.callbacks.RichProgressBar",
+                               "console_kwargs": {"file": "x"}}}),
+    ],
+)  # fmt: skip
+def test_nothing_may_write_elsewhere_or_bring_in_more(section: str, node: Any) -> None:
+    with pytest.raises(UserError, match=f"^{section}"):
+        check(section, node)
+
+
+@pytest.mark.parametrize(
+    ("section", "target"),
+    [
+        ("callbacks", "lightning.pytorch.callbacks.LambdaCallback"),
+        ("callbacks", "lightning.pytorch.callbacks.ModelCheckpoint.__init__"),
+        ("callbacks", "lightning.Trainer"),
+        ("callbacks", "os.system"),
+        ("trainer", "bitladder.precision.Fp32Precision"),
+        ("trainer", "lightning.pytorch.profilers.PyTorchProfiler"),
+        ("precision", "lightning.pytorch.plugins.MixedPrecision"),
+        ("precision", "bitladder.runs.files.write_atomic"),
+        ("quantization", "bitladder.quantization.export"),
+    ],
+)
+def test_no_other_class_may_be_named(section: str, target: str) -> None:
+    for node in ({"_target_": target}, {"a": [{"b": {"_target_": target}}]}):
+        with pytest.raises(UserError, match=f"{target}: (the run names code|it is not known)"):
+            check(section, node)
+
+
+@pytest.mark.parametrize("place", ["devices", "max_epochs", "profiler", "plugins", "strategy"])
+def test_a_target_nested_in_the_trainer_is_refused(place: str) -> None:
+    node = {"_target_": "lightning.Trainer", place: {"_target_": "os.system", "_partial_": True}}
+    with pytest.raises(UserError, match=rf"trainer\.{place}\._target_=os\.system"):
+        check("trainer", node)
+
+
+def test_a_library_class_whose_arguments_are_unknown_is_refused() -> None:
+    timer = {"timer": {"_target_": "lightning.pytorch.callbacks.Timer"}}
+    with pytest.raises(UserError, match="it is not known what this may be given"):
+        check_parts({"callbacks": timer}, WRITERS, ())
+    check_parts({"callbacks": timer}, WRITERS, ("lightning.pytorch.callbacks",))
+
+
+def test_a_checkpoint_may_be_named_by_its_metrics() -> None:
+    check("callbacks", callback(filename="epoch={epoch:03d}-{val/loss:.2f}", save_last="link"))
+    check("callbacks", callback(filename=None))
+
+
+def test_an_allowed_package_gets_its_arguments_but_no_paths_elsewhere() -> None:
+    check("callbacks", {"one": {"_target_": "theirs.Part", "dirpath": "sub"}}, "theirs")
+    with pytest.raises(UserError, match="leads out of the run directory"):
+        check("callbacks", {"one": {"_target_": "theirs.Part", "dirpath": "/etc"}}, "theirs")
