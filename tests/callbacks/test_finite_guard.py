@@ -254,7 +254,9 @@ def test_an_observer_that_saw_infinity_is_named_with_its_layer(
 
 def test_skipped_steps_are_logged(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(FiniteGuard("skip"), epochs=1)
-    trainer.loggers, trainer.log_every_n_steps = [CSVLogger(tmp_path, "", "")], 1
+    loggers, every = [CSVLogger(tmp_path, "", "")], 1
+    vars(trainer)["log_every_n_steps"] = every
+    setattr(trainer, "loggers", loggers)  # noqa: B010 - it has no setter that types know
     trainer.fit(bad_gradient(), datamodule=data())
     assert trainer.callback_metrics["finite_guard/skipped_steps"] == 1
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from bitladder.cli.assemble import assemble
 from bitladder.cli.checkpoint import tensor_hashes
 from bitladder.cli.configs import conf_dir
-from bitladder.cli.finished import FinishedRun, inside, sha256
+from bitladder.cli.finished import FinishedRun, inside
 from bitladder.cli.logs import quiet_libraries
 from bitladder.cli.options import ReproduceOptions, read_options
 from bitladder.cli.overrides import parse
@@ -27,7 +27,7 @@ from bitladder.cli.schema import Config
 from bitladder.cli.training import check_start, go_through
 from bitladder.cli.trusted_parts import WRITERS, check_parts
 from bitladder.errors import UserError
-from bitladder.runs import RunDirectory, read_json, write_json
+from bitladder.runs import RunDirectory, read_json, sha256, write_json
 from bitladder.runs.reproduction import Reproduction, compare
 from bitladder.runs.trace import Trace, read_trace
 

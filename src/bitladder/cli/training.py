@@ -14,7 +14,6 @@ from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
 from bitladder.cli.determinism import differing
-from bitladder.cli.finished import sha256
 from bitladder.cli.interrupts import interruptible
 from bitladder.cli.logs import logs_in, quiet_libraries
 from bitladder.cli.ranks import lock, part, rank, shared_directory
@@ -37,7 +36,14 @@ from bitladder.cli.tracking import (
 )
 from bitladder.errors import RankZeroError
 from bitladder.quantization import Call
-from bitladder.runs import Results, RunDirectory, ladder_table, write_atomic, write_json
+from bitladder.runs import (
+    Results,
+    RunDirectory,
+    ladder_table,
+    sha256,
+    write_atomic,
+    write_json,
+)
 from bitladder.runs.manifest import collect
 
 PRECISION_SCHEMA_VERSION = 1
