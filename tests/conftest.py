@@ -17,6 +17,14 @@ def single_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def deterministic_flags() -> Iterator[None]:
+    """A trainer that is deterministic makes all of its process so, and the next test with it."""
+    torch.use_deterministic_algorithms(False)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
 def root_log_handlers() -> Iterator[None]:
     """Sweeps leave a log handler on a stream that pytest has closed by the next test."""
     handlers = list(logging.getLogger().handlers)

@@ -9,6 +9,7 @@ from bitladder.cli.main import main
 from bitladder.cli.run_page import write_page
 from bitladder.cli.schema import Config
 from bitladder.runs import RunDirectory
+from bitladder.runs.lock import locked
 
 
 def test_a_run_leaves_a_page_and_the_command_writes_it_anew(
@@ -41,7 +42,8 @@ def test_an_unfinished_run_says_so_on_the_terminal(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copied / "results.json").unlink()
-    assert main(["report", str(copied)]) == 0
+    with locked(RunDirectory(copied)):
+        assert main(["report", str(copied)]) == 0
     assert "The run is not over yet" in capsys.readouterr().out
 
 

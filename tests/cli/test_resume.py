@@ -244,7 +244,8 @@ def test_what_cannot_go_on_exactly_is_refused(
     run = stopped()
     config, manifest = run / "config.yaml", json.loads((run / "manifest.json").read_text())
     values = yaml.safe_load(config.read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"source": {}}))
+    source = {"run": "x", "checkpoint": "checkpoints/best.ckpt", "checkpoint_sha256": "0" * 64}
+    (run / "manifest.json").write_text(json.dumps(manifest | {"source": source}))
     assert "was made by bitladder quantize" in error_of(capsys, str(run))
     (run / "manifest.json").write_text(json.dumps(manifest))
     del values["callbacks"]["last_checkpoint"]
