@@ -20,6 +20,9 @@ from bitladder.quantization import Call, export, float_copy
 from bitladder.runs import RunDirectory, Rung, sha256, write_atomic
 from bitladder.runs.latency import latencies_ms
 
+MOST_SAMPLES = 64
+"""Images kept of those on which the rungs differ."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -54,7 +57,32 @@ def measure(parts: Parts, directory: RunDirectory, examples: Sequence[Call]) -> 
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, labels=labels, **logits)
     write_atomic(directory.predictions, content.getvalue())
+    if {"float", "int8"} <= logits.keys():
+        write_differing(directory, logits["float"], logits["int8"], parts.data)
     return rungs
+
+
+def write_differing(
+    directory: RunDirectory, float_says: np.ndarray, int8_says: np.ndarray, data: ImageDataModule
+) -> None:
+    """Keep the first images on which the rungs answer differently, for the report to show.
+
+    Args:
+        directory: The run's.
+        float_says: Logits ``[samples, classes]`` on the test split.
+        int8_says: Likewise.
+        data: Its test split, in the same order; images ``[N, channels, height, width]``.
+    """
+    differ = np.flatnonzero(float_says.argmax(1) != int8_says.argmax(1))[:MOST_SAMPLES]
+    if not len(differ):
+        return
+    images = torch.cat([x for x, _ in data.test_dataloader()])[torch.from_numpy(differ)]
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    shades = (images - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)
+    content = io.BytesIO()
+    pixels = (255 * shades).round().to(torch.uint8).numpy()
+    np.savez_compressed(content, allow_pickle=False, index=differ, images=pixels)
+    write_atomic(directory.samples, content.getvalue())
 
 
 def measure_models(

@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 from bitladder.report.assemble import sections
 from bitladder.report.content import Page, Section
-from bitladder.report.figures import confusion, curves, layers, numerics, origin, precision, rungs
+from bitladder.report.figures import (
+    confusion,
+    curves,
+    layers,
+    numerics,
+    origin,
+    overlap,
+    pictures,
+    precision,
+    rungs,
+)
 from bitladder.report.summary import run_summary
 from bitladder.runs import RunRecord
 
@@ -16,6 +26,8 @@ SECTIONS: dict[str, Callable[[RunRecord], Section | None]] = {
     "Numerics": numerics.section,
     "Layers": layers.section,
     "Float against int8": confusion.section,
+    "Pictures": pictures.section,
+    "The same errors?": overlap.section,
     "Configuration": origin.configuration,
 }
 """The sections of a run's page, in their order: a new one is a function and a line here."""

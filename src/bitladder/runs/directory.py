@@ -92,6 +92,11 @@ class RunDirectory:
         return self.path / "predictions.npz"
 
     @property
+    def samples(self) -> Path:
+        """Inputs on which the rungs answer differently, where the data are images."""
+        return self.path / "samples.npz"
+
+    @property
     def report(self) -> Path:
         """The self-contained page about the run."""
         return self.path / "report.html"
