@@ -17,10 +17,11 @@ from bitladder.runs import ArtifactFile, Results, RunDirectory, Rung, write_json
 from bitladder.runs.results import Status
 
 QUANTIZATION_SCHEMA_VERSION = 1
+HISTOGRAMS_SCHEMA_VERSION = 1
 
 
 def write_quantization(quantization: Quantization, directory: RunDirectory) -> None:
-    """Write ``quantization.json`` when the artifact is there.
+    """Write ``quantization.json`` and ``histograms.json`` when the artifact is there.
 
     Raises:
         RunError: If it cannot be written.
@@ -37,6 +38,10 @@ def write_quantization(quantization: Quantization, directory: RunDirectory) -> N
         "layers": deployment.layers,
     }
     write_json(directory.quantization, record)
+    write_json(
+        directory.histograms,
+        {"schema_version": HISTOGRAMS_SCHEMA_VERSION, "layers": deployment.histograms},
+    )
 
 
 def log_rungs(rungs: dict[str, Rung], trainer: L.Trainer) -> None:

@@ -1,7 +1,7 @@
 """The end of quantization: convert, compare, compile, check the kernels, write the artifact."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from torch import nn
 from bitladder.errors import RunError, UserError
 from bitladder.quantization.compile import compile_package, load_package
 from bitladder.quantization.convert import convert, scheme_of
+from bitladder.quantization.histograms import histograms
 from bitladder.quantization.locate import first_miscompiled
 from bitladder.quantization.multiply_adds import MultiplyAdds, multiply_adds
 from bitladder.quantization.prepare import LayerPlan, quantized_layers
 from bitladder.quantization.reference import ReferenceLayer
+from bitladder.quantization.sensitivity import sensitivity
 from bitladder.quantization.trees import in_shape_of
 from bitladder.quantization.verify import (
     layer_sqnr,
@@ -42,6 +44,8 @@ class Deployment:
     """The share of the model's multiply-adds, in [0, 1], that int8 kernels do."""
     layers: list[dict[str, Any]]
     """A record a layer, for ``quantization.json``."""
+    histograms: list[dict[str, Any]] = field(default_factory=list)
+    """How the values of each layer lie in the range of their grid: see ``histograms``."""
 
 
 def export(
@@ -124,7 +128,12 @@ def deploy(
         raise
     counted = multiply_adds(model, calls[0])
     records = [_record(plan, accumulated, local, model, counted) for plan in plans]
-    return Deployment(path, run, output_sqnr(model, run, calls), counted.share(int8), records)
+    alone = sensitivity(model, calls[0])
+    for record in records:
+        if record["name"] in alone and record["quantized"]:
+            record["sensitivity_db"] = alone[record["name"]]
+    db, share = output_sqnr(model, run, calls), counted.share(int8)
+    return Deployment(path, run, db, share, records, histograms(model, calls[0]))
 
 
 def load_like(model: nn.Module, call: Call, path: Path) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from bitladder.report.content import Page, Section
 from bitladder.report.figures import (
     confusion,
     curves,
+    histograms,
     layers,
     numerics,
     origin,
@@ -25,6 +26,7 @@ SECTIONS: dict[str, Callable[[RunRecord], Section | None]] = {
     "Precision in training": precision.section,
     "Numerics": numerics.section,
     "Layers": layers.section,
+    "Histograms": histograms.section,
     "Float against int8": confusion.section,
     "Pictures": pictures.section,
     "The same errors?": overlap.section,

@@ -52,6 +52,11 @@ class RunDirectory:
         return self.path / "quantization.json"
 
     @property
+    def histograms(self) -> Path:
+        """Per layer: how its weight and its input lie in the ranges of their grids."""
+        return self.path / "histograms.json"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"

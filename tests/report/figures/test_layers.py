@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from bitladder.report.content import as_cell
-from bitladder.report.figures.layers import input_range, left_in_float, quantized, sqnr
+from bitladder.report.figures.layers import input_range, left_in_float, quantized, sensitivity, sqnr
 
 GRID = {"bits": 8, "scheme": "affine per tensor", "scale": 0.5, "zero_point": 10}
 LAYER = {"name": "a", "type": "Linear", "quantized": True, "multiply_adds": 30, "input": GRID}
@@ -58,3 +58,13 @@ def test_infinite_and_missing_ratios_are_not_drawn() -> None:
     assert alone.y == ("a", "&lt;b&gt;")
     assert sqnr([LAYER]) is None
     assert sqnr([LAYER | {"sqnr_db": math.nan}]) is None
+
+
+def test_what_one_layer_costs_is_a_bar() -> None:
+    figure = sensitivity([LAYER | {"sensitivity_db": 33.0}, LAYER | {"sensitivity_db": "Infinity"}])
+    assert figure is not None
+    traces: Any = figure.data
+    assert traces[0].x == (33.0,)
+    assert sensitivity([LAYER]) is None
+    at = quantized([LAYER]).columns.index("if only it is rounded")
+    assert as_cell(quantized([LAYER | {"sensitivity_db": 33.0}]).rows[0][at]).text == "33.0 dB"

@@ -17,7 +17,8 @@ TEXT = """\
 SQNR is the ratio of signal to noise, in dB: 20 dB more is a tenth of the error. The converted int8
 model is compared with the one that training or calibration rounded: what conversion added, not
 what rounding cost. "Alone" gives each layer its right input, so it is the layer's own; "in the
-model" holds what all layers before it added, too.
+model" holds what all layers before it added, too. "If only it is rounded" is what rounding this one
+layer costs at the model's output, all others in float: the lowest is the first to leave in float.
 """
 
 
@@ -29,12 +30,12 @@ def section(record: RunRecord) -> Section | None:
     found = found if isinstance(found, list) else []
     layers = [layer for layer in found if isinstance(layer, dict)]
     tables = [table for table in (quantized(layers), left_in_float(layers)) if table.rows]
-    figure = sqnr(layers)
+    figures = [made for make in (sqnr, sensitivity) if (made := make(layers)) is not None]
     return Section(
         title="Layers",
         text=f"{_sentence(record.quantization, layers)}\n\n{TEXT}",
         tables=tables,
-        figures=[figure] if figure else [],
+        figures=figures,
     )
 
 
@@ -42,7 +43,7 @@ def quantized(layers: list[dict[str, Any]]) -> Table:
     """A row a layer that is integer now, by the model's order."""
     total = sum(real(layer.get("multiply_adds")) or 0.0 for layer in layers)
     columns = ["layer", "type", "kernel", "weight", "input", "range of the input"]
-    columns += ["multiply-adds", "SQNR alone", "SQNR in the model"]
+    columns += ["multiply-adds", "SQNR alone", "SQNR in the model", "if only it is rounded"]
     rows = [_row(layer, total) for layer in layers if layer.get("quantized")]
     return Table(title="Quantized layers", columns=columns, rows=rows)
 
@@ -55,6 +56,32 @@ def left_in_float(layers: list[dict[str, Any]]) -> Table:
         if not layer.get("quantized") and not _reason(layer).startswith(FOLDED)
     ]
     return Table(title="Layers left in float", columns=["layer", "type", "why"], rows=rows)
+
+
+def sensitivity(layers: list[dict[str, Any]]) -> go.Figure | None:
+    """What rounding each layer alone costs at the output; None where it was not measured."""
+    found = {
+        plain(layer.get("name")): value
+        for layer in layers
+        if (value := real(layer.get("sensitivity_db"))) is not None and math.isfinite(value)
+    }
+    if not found:
+        return None
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(found.values()),
+        y=list(found),
+        orientation="h",
+        marker_color=INT8_COLOUR,
+        text=[f"{value:.0f}" for value in found.values()],
+    )
+    figure.update_layout(
+        title="SQNR at the output if only one layer is rounded",
+        xaxis={"title": "SQNR, dB (short bars are the layers to look at)", "rangemode": "tozero"},
+        yaxis={"autorange": "reversed", "type": "category"},
+        height=max(260, 140 + 24 * len(found)),
+    )
+    return figure
 
 
 def sqnr(layers: list[dict[str, Any]]) -> go.Figure | None:
@@ -106,6 +133,7 @@ def _row(layer: dict[str, Any], total: float) -> list[Content]:
         number(100 * adds / total if adds is not None and total else None, ".1f", "%"),
         number(real(layer.get("local_sqnr_db")), ".1f", " dB"),
         number(real(layer.get("sqnr_db")), ".1f", " dB"),
+        number(real(layer.get("sensitivity_db")), ".1f", " dB"),
     ]
 
 

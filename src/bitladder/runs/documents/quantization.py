@@ -61,6 +61,8 @@ class Layer(Part):
     """Of its output, with what the layers before lost, in decibels."""
     local_sqnr_db: Number | None = None
     """Of its output on the same input, in decibels."""
+    sensitivity_db: Number | None = None
+    """At the model's output with this layer alone rounded, in decibels."""
     multiply_adds: int | None = None
     """In a pass of the first batch that it was compared on."""
     weight: Grid | None = None
