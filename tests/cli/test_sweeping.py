@@ -65,6 +65,59 @@ def test_the_same_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(list(Path("sweeps").iterdir())) == 2
 
 
+def test_the_rest_of_hydras_syntax(capsys: pytest.CaptureFixture[str]) -> None:
+    params = "hydra.sweeper.params.data.batch_size='16,32'"
+    assert sweep("precision=glob(bf16*,exclude=*true)", "model.hidden=[8],[8,8]", params) == 0
+    assert [record.name for record in only_folder().records()] == [
+        f"data.batch_size={size} precision=bf16 model.hidden={hidden}"
+        for size in (16, 32)
+        for hidden in ("[8]", "[8,8]")
+    ]
+
+
+def test_the_page_is_about_the_runs_that_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("seed=1,2") == 0
+    directory = only_folder()
+    first, second = directory.records()
+    first.status = "killed"
+    directory.write_job(first)
+    abandoned = first.run
+    assert abandoned is not None
+    assert second.run is not None
+    assert sweep("seed=1,2") == 0
+    page = directory.report.read_text()
+    assert str(directory.records()[0].run) in page
+    assert second.run in page
+    assert abandoned not in page
+
+    def fail(*_: object) -> None:
+        raise ValueError("a fault of\nours")
+
+    monkeypatch.setattr("bitladder.report.write.write_sweep_report", fail)
+    assert sweep("seed=1,2") == 0  # the jobs are done all the same
+    *_, complaint, last = capsys.readouterr().out.splitlines()
+    assert complaint == "no report.html: ValueError: a fault of ours"
+    assert last == str(directory.path)
+
+
+def test_no_page_is_left_where_none_is_wanted() -> None:
+    assert sweep("seed=1,2", "report=false") == 0
+    assert not only_folder().report.exists()
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeping.Runner, "run", interrupted)
+    assert sweep("seed=1,2", "sweep.name=s") == 130
+    assert capsys.readouterr().out.splitlines()[-1] == "sweeps/s: the same command goes on"
+
+
 def test_two_ways_to_write_one_run_are_one_job() -> None:
     assert sweep("optimizer.lr=0.1,1e-1,0.2") == 0
     assert len(only_folder().records()) == 2
@@ -132,6 +185,9 @@ def test_the_ladder_is_every_precision_with_every_quantization() -> None:
         (["sweep.on_failure=wait"], "it should be 'continue' or 'stop'"),
         (["sweep=steps"], "sweep=steps is not a choice of the group 'sweep'"),
         (["optimizer.lr=interval(0.1,1)"], "has no end of values: write sweep=search"),
+        (["model.depth=range(1,1)"], "model.depth=range(1,1) stands for no value"),
+        (["optimizer.lr=glob(*)"], "optimizer.lr=glob(*) stands for no value"),
+        (["hydra.sweep.dir=a,b"], "Hydra's own keys have one value: quote it"),
         (["precision=fp32,fp64"], "precision=fp64 is not a choice"),
         (["precision=fp32,fp8"], "precision=fp8 needs"),
         (["model.width=1,2"], "model"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bitladder.errors import UserError
+from bitladder.errors import RunError, UserError
 from bitladder.runs.sweep_directory import Job, JobRecord, SweepDirectory
 from bitladder.sweeps.process import JobProcess, start
 from bitladder.sweeps.runner import OnFailure, Runner
@@ -134,14 +134,19 @@ if __name__ == "__main__":
 """
 
 
-def a_sweep(folder: Path) -> subprocess.Popen[bytes]:
-    """A sweep in a process of its own, its last job asleep."""
+def launched(folder: Path) -> subprocess.Popen[bytes]:
+    """A sweep in a process of its own."""
     (folder / "program.py").write_text(SWEEP)
     path = [str(Path(__file__).parent), *sys.path]
-    sweep = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-W", "ignore", str(folder / "program.py"), str(folder), repr(path)],
         start_new_session=True,
     )
+
+
+def a_sweep(folder: Path) -> subprocess.Popen[bytes]:
+    """A sweep in a process of its own, its last job asleep."""
+    sweep = launched(folder)
     deadline = time.monotonic() + 120
     finished = [folder / "jobs" / f"j{index}.json" for index in (0, 2)]
     while time.monotonic() < deadline:
@@ -181,6 +186,51 @@ def test_a_killed_sweep_takes_its_jobs_with_it_and_goes_on_later(tmp_path: Path)
     records = runner(tmp_path).run(what)
     assert [record.status for record in records] == ["completed"] * 3
     assert [record.attempts for record in records] == [1, 2, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["jobs/j0.json", "run-ok*", "run-sleep*", "jobs/j2.json"])
+def test_a_sweep_killed_at_any_moment_goes_on(tmp_path: Path, moment: str) -> None:
+    sweep = launched(tmp_path)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob(moment)):
+        assert sweep.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    sweep.kill()
+    sweep.wait()
+    while children(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    directory = SweepDirectory(tmp_path)
+    what = [directory.read_job(job) for job in jobs("ok", "sleep", "ok")]  # every file is whole
+    records = runner(tmp_path).run(jobs("ok", "ok", "ok"))
+    assert [record.status for record in records] == ["completed"] * 3
+    for before, after in zip(what, records, strict=True):
+        if before.status == "completed":
+            assert after == before
+        else:
+            assert after.attempts == before.attempts + 1
+
+
+def test_a_runner_that_cannot_write_ends_with_its_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = runner(tmp_path, parallel=2)
+    write = SweepDirectory.write_job
+
+    def full(directory: SweepDirectory, record: JobRecord) -> None:
+        if record.status == "failed":
+            raise RunError("cannot write: no space left on device")
+        write(directory, record)
+
+    monkeypatch.setattr(SweepDirectory, "write_job", full)
+    with pytest.raises(RunError, match="no space left"):
+        work.run(jobs("sleep", "fail"))
+    deadline = time.monotonic() + 60
+    while children(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children(tmp_path) == []
 
 
 def test_an_interrupted_sweep_lets_its_jobs_leave_and_notes_it(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ class Source:
     def _argument(self, text: str) -> str:
         override = parse(text)
         group = override.key_or_group
+        if group.startswith("hydra.sweeper.params."):  # keys that no file has
+            return opened(override)
         if override.is_hydra_override() or override.is_delete():
             return text
         choices = self.choices(group) if "." not in group else []

@@ -2,6 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+# Not used here: every job would import them for itself, half-way through. No thread starts in them.
+import torch._inductor.compile_fx  # noqa: F401
+import wandb.apis.public  # noqa: F401
+
 from bitladder.cli.compose import compose, open_source
 from bitladder.cli.rules import check
 from bitladder.cli.status import exit_status

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, OverrideParseException
@@ -25,7 +27,7 @@ def parse(text: str) -> Override:
     if text.startswith("="):
         raise UserError(f"{text} lacks a key: write KEY{text}")
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException as error:
         # A parse exception's first line repeats the override, its last one is an address.
         lines = str(error).splitlines()
@@ -33,6 +35,14 @@ def parse(text: str) -> Override:
         raise UserError(
             f"{text} cannot be parsed: {reason}; quote the value if it is text"
         ) from error
+    override.config_loader = _config_loader()
+    return override
+
+
+def _config_loader() -> ConfigLoader | None:
+    """What knows the choices that ``glob()`` is about; only while Hydra is set up."""
+    hydra = GlobalHydra.instance()
+    return hydra.config_loader() if hydra.is_initialized() else None
 
 
 def quoted(text: str) -> str:
@@ -64,14 +74,21 @@ def combinations(overrides: Sequence[str]) -> Iterator[list[str]]:
     """What each run of a sweep gets, for the values that can be listed; others are left out.
 
     Raises:
-        UserError: If an override cannot be parsed.
+        UserError: If an override cannot be parsed, or stands for no value at all.
     """
     parsed = [parse(text) for text in overrides]
+    listed = {
+        text: override
+        for text, override in zip(overrides, parsed, strict=True)
+        if not is_sweep(override) or override.is_discrete_sweep()
+    }
     axes = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_discrete_sweep()
         else [text]
-        for text, override in zip(overrides, parsed, strict=True)
-        if not is_sweep(override) or override.is_discrete_sweep()
+        for text, override in listed.items()
     ]
+    for text, axis in zip(listed, axes, strict=True):
+        if not axis:
+            raise UserError(f"{text.lstrip('+')} stands for no value: write one or more")
     return map(list, itertools.product(*axes))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, open_dict
 
 from bitladder.cli.compose import Source, compose, one_line_errors, resolve
 from bitladder.cli.configs import PRIMARY
-from bitladder.cli.overrides import combinations, quoted
+from bitladder.cli.overrides import combinations, is_sweep, parse, quoted
 from bitladder.cli.rules import check
 from bitladder.cli.status import exit_status
 from bitladder.cli.sweeping import require_one_process
@@ -33,6 +33,12 @@ def sweep(source: Source, overrides: list[str]) -> int:
     Raises:
         UserError: If any of the configurations is wrong; nothing has run then.
     """
+    for text in overrides:
+        if (override := parse(text)).is_hydra_override() and is_sweep(override):
+            key, _, value = text.partition("=")
+            raise UserError(
+                f"{text}: Hydra's own keys have one value: quote it, \"{key}='{value}'\""
+            )
     arguments = source.arguments(overrides)
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None

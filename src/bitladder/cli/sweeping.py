@@ -17,6 +17,7 @@ from bitladder.cli.overrides import combinations, is_sweep, parse
 from bitladder.cli.rules import check
 from bitladder.cli.run_page import write_sweep_page
 from bitladder.cli.schema import Config
+from bitladder.cli.sweep_page import write_sweep_page
 from bitladder.cli.sweep_settings import SweepSettings, read_settings
 from bitladder.cli.validate import validate
 from bitladder.errors import UserError
@@ -51,7 +52,9 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> int:
         # Of Hydra's own overrides the jobs need the one that finds the user's configurations.
         hydra = [x for x in composed.hydra.overrides.hydra if x.startswith("hydra.searchpath=")]
         asked = {text.partition("=")[0].lstrip("+"): text for text in arguments}
-        params = [f"{k}={v}" for k, v in settings.params.items() if k not in asked]
+        # On the command line dots in them nest, in a file they do not.
+        given = {**settings.params, **_flat(composed.hydra.sweeper.params or {})}
+        params = [f"{k}={v}" for k, v in given.items() if k not in asked]
         overrides = [*hydra, *params, *arguments]
         choice = composed.hydra.runtime.choices.get("sweep")
         if settings.search is not None:
@@ -234,20 +237,25 @@ def make_runner(directory: SweepDirectory, settings: SweepSettings) -> Iterator[
     console = Console(soft_wrap=True)
     console.print(f"sweep: {directory.path}", highlight=False)
     display = Display(console, Outcomes(directory).best)
-    with _termination_interrupts(), display:
-        yield Runner(
-            directory,
-            begin,
-            parallel=settings.jobs,
-            retries=settings.retries,
-            on_failure=settings.on_failure,
-            watcher=display,
-        )
+    try:
+        with _termination_interrupts(), display:
+            yield Runner(
+                directory,
+                begin,
+                parallel=settings.jobs,
+                retries=settings.retries,
+                on_failure=settings.on_failure,
+                watcher=display,
+            )
+    except KeyboardInterrupt:
+        console.print(f"{directory.path}: the same command goes on", markup=False, highlight=False)
+        raise
 
 
 def finish(directory: SweepDirectory, records: Sequence[JobRecord]) -> int:
-    """Print the table and the folder; gives the exit status."""
+    """Write the page, print the table and the folder; gives the exit status."""
     console = Console(soft_wrap=True)
+    complaint = write_sweep_page(directory, records)
     console.print(Outcomes(directory).table(records))
     write_sweep_page(directory, console)
     left = [record for record in records if record.status not in DONE]
@@ -256,6 +264,8 @@ def finish(directory: SweepDirectory, records: Sequence[JobRecord]) -> int:
         console.print(f"{record.status} {record.name}{reason}", markup=False, highlight=False)
     if left:
         console.print(f"{len(left)} of {len(records)} jobs are not done: the same command goes on")
+    if complaint is not None:
+        console.print(complaint, markup=False, highlight=False)
     print(directory.path)
     return 1 if left else 0
 

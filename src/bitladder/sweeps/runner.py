@@ -85,6 +85,8 @@ class Runner:
             self._interrupt(running, records)
             raise
         finally:
+            for job in running.values():  # those of a runner that failed itself end with it
+                job.close()
             self.watcher.update(list(records.values()))
         return list(records.values())
 

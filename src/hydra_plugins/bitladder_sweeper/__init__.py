@@ -8,9 +8,13 @@ from omegaconf import DictConfig
 
 
 class BitladderSweeper(Sweeper):
-    """``hydra/sweeper=bitladder``, the default of ``bitladder train -m``: survives a kill."""
+    """``hydra/sweeper=bitladder``, the default of ``bitladder train -m``: survives a kill.
 
-    def __init__(self) -> None:
+    Args:
+        params: ``hydra.sweeper.params``, as of Hydra's own sweeper; read from the configuration.
+    """
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
         self._config = DictConfig({})
 
     def setup(
