@@ -17,11 +17,10 @@ def single_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def deterministic_flags() -> Iterator[None]:
+def flags_of_the_process() -> None:
     """A trainer that is deterministic makes all of its process so, and the next test with it."""
     torch.use_deterministic_algorithms(False)
-    yield
-    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -114,7 +114,7 @@ def test_the_artifact_gives_the_recorded_predictions_with_torch_alone(tmp_path: 
 
 
 def test_wandb_is_written_offline_beside_the_csv(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_wandb: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "")
     assert run(tmp_path, "quantization=none") == 0

@@ -69,6 +69,7 @@ def test_a_target_is_found_wherever_it_stands() -> None:
 def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)  # of another test
     with pytest.raises(UserError, match=r"write allow=\[theirs\] if you trust it"):
         check("model", "theirs.Model")
     check("model", "theirs.Model", "theirs")

@@ -122,7 +122,9 @@ def test_it_may_be_called_again_with_more(tmp_path: Path) -> None:
 
 
 SWEEP = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = eval(sys.argv[2])
 from pathlib import Path
 import test_runner

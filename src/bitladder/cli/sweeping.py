@@ -272,13 +272,14 @@ def finish(directory: SweepDirectory, records: Sequence[JobRecord]) -> int:
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: the jobs are told, and the sweep can go on later."""
+    """Let SIGTERM do what Ctrl-C does, also in the background of a shell, which ignores Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {x: signal.signal(x, interrupt) for x in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

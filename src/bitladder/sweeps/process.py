@@ -71,6 +71,8 @@ def start(function: str, arguments: tuple[Any, ...], log: Path) -> JobProcess:
 def _main(
     function: str, arguments: tuple[Any, ...], log: str, tell: Connection, alive: Connection
 ) -> None:
+    # Started in the background of a shell a process ignores SIGINT, and so would the job.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()  # Ctrl-C in the terminal reaches the sweep alone, which passes it on, once
     threading.Thread(target=_die_with, args=(alive,), daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
