@@ -75,36 +75,20 @@ def test_the_rest_of_hydras_syntax(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_the_page_is_about_the_runs_that_count(
+def test_a_page_is_left_and_one_that_fails_fails_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep("seed=1,2") == 0
     directory = only_folder()
-    first, second = directory.records()
-    first.status = "killed"
-    directory.write_job(first)
-    abandoned = first.run
-    assert abandoned is not None
-    assert second.run is not None
-    assert sweep("seed=1,2") == 0
     page = directory.report.read_text()
-    assert str(directory.records()[0].run) in page
-    assert second.run in page
-    assert abandoned not in page
+    assert all(str(record.run) in page for record in directory.records())
 
     def fail(*_: object) -> None:
         raise ValueError("a fault of\nours")
 
     monkeypatch.setattr("bitladder.report.write.write_sweep_report", fail)
-    assert sweep("seed=1,2") == 0  # the jobs are done all the same
-    *_, complaint, last = capsys.readouterr().out.splitlines()
-    assert complaint == "no report.html: ValueError: a fault of ours"
-    assert last == str(directory.path)
-
-
-def test_no_page_is_left_where_none_is_wanted() -> None:
-    assert sweep("seed=1,2", "report=false") == 0
-    assert not only_folder().report.exists()
+    assert sweep("seed=1,2") == 0
+    assert "no report.html: ValueError: a fault of ours\n" in capsys.readouterr().out
 
 
 def test_an_interrupted_sweep_says_how_to_go_on(

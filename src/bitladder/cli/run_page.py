@@ -1,9 +1,13 @@
-"""The page that a completed run leaves about itself."""
+"""The page that a completed run, or a sweep, leaves about itself."""
 
 import logging
 
+from rich.console import Console
+
 from bitladder.cli.schema import Config
 from bitladder.runs import RunDirectory, RunRecord
+from bitladder.runs.finding import find_runs
+from bitladder.runs.sweep_directory import SweepDirectory
 
 
 def write_page(config: Config, directory: RunDirectory) -> None:
@@ -18,6 +22,21 @@ def write_page(config: Config, directory: RunDirectory) -> None:
 
         write_run_report(RunRecord.read(directory.path))
     except Exception as error:  # any, see above
-        logging.getLogger(__name__).warning(
-            "no report.html: %s", " ".join(f"{type(error).__name__}: {error}".split())
-        )
+        logging.getLogger(__name__).warning("no report.html: %s", _line(error))
+
+
+def write_sweep_page(directory: SweepDirectory, console: Console) -> None:
+    """Write a sweep's ``report.html``, and say where it is or what keeps it from being written."""
+    try:
+        from bitladder.report.write import write_sweep_report
+
+        records = [RunRecord.read(path) for path in find_runs(directory.path)]
+        page = write_sweep_report(directory.path, records)
+    except Exception as error:  # any: the runs have their results
+        console.print(f"no report.html: {_line(error)}", markup=False, highlight=False)
+    else:
+        console.print(f"report: {page}", highlight=False)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -15,8 +15,8 @@ from rich.console import Console
 from bitladder.cli.compose import Source, compose, one_line_errors
 from bitladder.cli.overrides import combinations, is_sweep, parse
 from bitladder.cli.rules import check
+from bitladder.cli.run_page import write_sweep_page
 from bitladder.cli.schema import Config
-from bitladder.cli.sweep_page import write_sweep_page
 from bitladder.cli.sweep_settings import SweepSettings, read_settings
 from bitladder.cli.validate import validate
 from bitladder.errors import UserError
@@ -252,20 +252,16 @@ def make_runner(directory: SweepDirectory, settings: SweepSettings) -> Iterator[
 
 
 def finish(directory: SweepDirectory, records: Sequence[JobRecord]) -> int:
-    """Write the page, print the table and the folder; gives the exit status."""
+    """Print the table and the folder; gives the exit status."""
     console = Console(soft_wrap=True)
-    complaint = write_sweep_page(directory, records)
     console.print(Outcomes(directory).table(records))
+    write_sweep_page(directory, console)
     left = [record for record in records if record.status not in DONE]
     for record in left:
         reason = f": {record.reason}" if record.reason else ""
         console.print(f"{record.status} {record.name}{reason}", markup=False, highlight=False)
     if left:
         console.print(f"{len(left)} of {len(records)} jobs are not done: the same command goes on")
-    if complaint is not None:
-        console.print(complaint, markup=False, highlight=False)
-    elif directory.report.exists():
-        console.print(f"report: {directory.report}", highlight=False)
     print(directory.path)
     return 1 if left else 0
 
