@@ -95,10 +95,10 @@ class Fp16Precision(LadderPrecision):
 
     def effective(self) -> dict[str, str | float | bool]:
         """What really runs, with the loss scale and the skipped steps as they are now."""
-        return super().effective() | {
-            "loss_scale": self.loss_scale,
-            "skipped_steps": self.skipped_steps,
-        }
+        known = super().effective()
+        if self.device.type == "cpu":  # see FastConvolutionGradients
+            known |= {"convolution_gradients": "float32, rounded once to float16"}
+        return known | {"loss_scale": self.loss_scale, "skipped_steps": self.skipped_steps}
 
     def attach(self, device: torch.device) -> None:
         """Take `device` as the one to run on, and make the run's scaler unless there is one."""
