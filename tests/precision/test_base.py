@@ -113,6 +113,7 @@ def test_effective_of_fp16() -> None:
         "parameters": "float32",
         "compute": "float16",
         "autocast": True,
+        "convolution_gradients": "float32, rounded once to float16",
         "loss_scale": 1024.0,
         "skipped_steps": 0,
     }

@@ -96,7 +96,7 @@ class Fp16Precision(LadderPrecision):
     def effective(self) -> dict[str, str | float | bool]:
         """What really runs, with the loss scale and the skipped steps as they are now."""
         known = super().effective()
-        if self.device.type == "cpu":  # see FastConvolutionGradients
+        if known["device"] == "cpu":  # see FastConvolutionGradients
             known |= {"convolution_gradients": "float32, rounded once to float16"}
         return known | {"loss_scale": self.loss_scale, "skipped_steps": self.skipped_steps}
 
