@@ -1,7 +1,7 @@
 """fp16: float32 parameters, float16 autocast, one loss scaler for the whole run."""
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim import LBFGS, Optimizer
 
 from bitladder.errors import UserError
 from bitladder.precision.base import LadderPrecision
+from bitladder.precision.half_convolution import FastConvolutionGradients
 from bitladder.precision.loss_scaler import LossScaler
 from bitladder.precision.origin import CHECKPOINT_KEY, scaler_state
 from bitladder.precision.schedulers import hold_schedulers
@@ -173,6 +174,18 @@ class Fp16Precision(LadderPrecision):
         scaler = self._active_scaler()
         scaler.finish_steps(self._optimizers)
         return super().pre_backward(scaler.scale(tensor), module)
+
+    def backward(
+        self,
+        tensor: Tensor,
+        model: LightningModule,
+        optimizer: Steppable | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Backward as it is; on the CPU without PyTorch's reference kernel of convolutions."""
+        with FastConvolutionGradients() if self.device.type == "cpu" else nullcontext():
+            super().backward(tensor, model, optimizer, *args, **kwargs)
 
     def optimizer_step(
         self,
