@@ -50,7 +50,8 @@ def run_search(
     }
     if not space:
         raise UserError("a search needs something to vary: write KEY=A,B or KEY=interval(LOW,HIGH)")
-    fixed = [text for text in overrides if not is_sweep(parse(text))]
+    # How many trials there shall be, for one, makes no other search and no other run.
+    fixed = [x for x in overrides if not is_sweep(parse(x)) and not _is_setting(x)]
     firsts = [f"{name}={_text(_first(x))}" for name, x in space.items()]
     config, _ = configured([*fixed, *firsts], settings)
     asked = {"fixed": fixed, "space": {k: repr(v) for k, v in space.items()}}
@@ -162,6 +163,11 @@ class _Loop:
         metrics = RunRecord.read(self.directory.path / record.run).metrics
         series = metrics.get(self.search.prune.monitor)
         return list(series.values) if series else []
+
+
+def _is_setting(text: str) -> bool:
+    """Whether an override is about the sweep, not about its runs."""
+    return text.lstrip("+~").partition("=")[0].partition(".")[0] == "sweep"
 
 
 def axis(text: str, override: Override) -> Any:
