@@ -58,11 +58,19 @@ def test_independent_errors_have_none() -> None:
         ([0, 0], [0, 0], {"jaccard", "expected", "highest", "excess"}),
         ([0, 0], [0, 1], {"excess"}),
         ([1, 1], [1, 1], {"excess"}),
+        ([1, 1], [1, 0], {"excess"}),
     ],
 )
 def test_what_cannot_be_said_is_nan(a: list[int], b: list[int], unknown: set[str]) -> None:
     found = overlap(a, b, [0, 0])
     assert {name for name, value in found.items() if math.isnan(value)} == unknown
+
+
+def test_a_model_that_is_always_wrong_leaves_no_room_for_an_excess() -> None:
+    for samples in range(2, 30):
+        for wrong in range(1, samples):
+            some = [1] * wrong + [0] * (samples - wrong)
+            assert math.isnan(overlap(some, [1] * samples, [0] * samples)["excess"])
 
 
 def test_batches_and_ranks_add_up() -> None:

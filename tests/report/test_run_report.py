@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +96,8 @@ def test_an_empty_directory_has_a_page(tmp_path: Path) -> None:
     page = run_page(RunRecord.read(tmp_path))
     assert titles(page) == ["What ran"]
     render(page)
+
+
+def test_a_report_does_without_torch() -> None:
+    program = "import sys, bitladder.report.run_report; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from bitladder.error_sets import ErrorSets
+
 
 class ErrorSetOverlap(Metric):
     """How much of what either of two classifiers gets wrong, both get wrong.
@@ -22,7 +24,7 @@ class ErrorSetOverlap(Metric):
       they avoid each other's errors.
 
     What would divide by zero is NaN: all but the rates where neither errs, ``excess`` also where
-    one makes no error or the rates leave no room (all wrong).
+    one errs never or always, which leaves no room between the two.
     """
 
     is_differentiable = False
@@ -64,17 +66,17 @@ class ErrorSetOverlap(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The figures above, fp64 scalars by name."""
-        n, a, b, both = (x.double() for x in (self.samples, self.first, self.second, self.both))
-        p, q = a / n, b / n
-        jaccard = both / (a + b - both)
-        expected = p * q / (p + q - p * q)
-        highest = torch.minimum(a, b) / torch.maximum(a, b)
-        excess = (jaccard - expected) / (highest - expected)
+        counts = (self.samples, self.first, self.second, self.both)
+        sets = ErrorSets(*(int(count) for count in counts))
+        numbers = {
+            "p": sets.rate_a,
+            "q": sets.rate_b,
+            "jaccard": sets.jaccard,
+            "expected": sets.expected,
+            "highest": sets.highest,
+            "excess": sets.excess,
+        }
         return {
-            "p": p,
-            "q": q,
-            "jaccard": jaccard,
-            "expected": expected,
-            "highest": highest,
-            "excess": torch.where(torch.isfinite(excess), excess, torch.nan),
+            name: torch.tensor(value, dtype=torch.float64, device=self.samples.device)
+            for name, value in numbers.items()
         }

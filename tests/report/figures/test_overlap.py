@@ -27,13 +27,23 @@ def predictions(float_wrong: list[int], int8_wrong: list[int], samples: int = 20
         ([], [1], "nothing can overlap by choice"),
         ([1, 2], [1, 2], "mostly on the same samples: 100% of all errors are common"),
         ([*range(8)], [*range(8, 16)], "on other samples than each other: 0% of all errors"),
-        ([1, 2, 3, 4, 5], [5, 6, 7, 8], "about as often as by chance"),
+        ([1, 2, 3, 4, 5], [5, 6, 7, 8], "as often as by chance: 12% of all errors are common"),
+        ([*range(20)], [1, 2], "nothing can overlap by choice"),
+        ([1, 2], [1, 3, 4, 5], "With 2 errors of float and 4 of int8, a single sample"),
     ],
 )
 def test_the_answer_is_a_sentence(float_wrong: list[int], int8_wrong: list[int], says: str) -> None:
     found = overlap.overlap(predictions(float_wrong, int8_wrong))
     assert says in overlap.answer(found)
     assert (overlap.scale(found) is None) == (not float_wrong and not int8_wrong)
+
+
+def test_what_is_beyond_chance_in_many_samples_is_not_called_chance() -> None:
+    # 8 common errors where chance gives 1.6: far from the most, and no accident.
+    found = overlap.overlap(predictions([*range(40)], [*range(32, 72)], samples=1000))
+    assert found.excess < 0.1
+    assert "more often than by chance" in overlap.answer(found)
+    assert "a single sample" not in overlap.answer(found)
 
 
 def test_a_run_shows_it(run: Make) -> None:

@@ -2,14 +2,20 @@
 
 import math
 
+import numpy as np
 import plotly.graph_objects as go
-import torch
 
-from bitladder.metrics import ErrorSetOverlap
+from bitladder.error_sets import ErrorSets
 from bitladder.report.content import Section, Table, number
 from bitladder.report.style import FLOAT_COLOUR, INT8_COLOUR, NEUTRAL
 from bitladder.runs import RunRecord
 from bitladder.runs.predictions import Predictions, read_predictions
+
+CHANCE = 2.0
+"""Standard deviations of the number of common errors: less is no reason to doubt chance."""
+
+FEW = 10
+"""Errors of one rung, below which a single sample moves everything."""
 
 TEXT = """\
 The overlap is Jaccard's: of the samples that either rung gets wrong, the share that both do. Chance
@@ -28,15 +34,14 @@ def section(record: RunRecord) -> Section | None:
     if predictions is None or not {"float", "int8"} <= set(predictions.logits):
         return None
     found = overlap(predictions)
-    names = {
-        "p": "error rate of float",
-        "q": "error rate of int8",
-        "jaccard": "overlap of their errors",
-        "expected": "overlap by chance",
-        "highest": "the most that is possible",
-        "excess": "excess over chance",
-    }
-    rows = [[label, number(found[name], ".4f")] for name, label in names.items()]
+    rows = [
+        ["error rate of float", number(found.rate_a, ".4f")],
+        ["error rate of int8", number(found.rate_b, ".4f")],
+        ["overlap of their errors", number(found.jaccard, ".4f")],
+        ["overlap by chance", number(found.expected, ".4f")],
+        ["the most that is possible", number(found.highest, ".4f")],
+        ["excess over chance", number(found.excess, ".4f")],
+    ]
     figure = scale(found)
     return Section(
         title="The same errors?",
@@ -46,44 +51,49 @@ def section(record: RunRecord) -> Section | None:
     )
 
 
-def overlap(predictions: Predictions) -> dict[str, float]:
-    """What :class:`bitladder.metrics.ErrorSetOverlap` says of float and int8."""
-    metric = ErrorSetOverlap()
-    classes = [torch.from_numpy(predictions.classes(rung)) for rung in ("float", "int8")]
-    metric.update(classes[0], classes[1], torch.from_numpy(predictions.labels.astype("int64")))
-    return {name: float(value) for name, value in metric.compute().items()}
+def overlap(predictions: Predictions) -> ErrorSets:
+    """How many samples of the test split float (a), int8 (b) and both get wrong."""
+    wrong_a, wrong_b = (predictions.classes(r) != predictions.labels for r in ("float", "int8"))
+    counts = (wrong_a, wrong_b, wrong_a & wrong_b)
+    return ErrorSets(len(predictions.labels), *(int(np.count_nonzero(x)) for x in counts))
 
 
-def answer(found: dict[str, float]) -> str:
-    """The answer in a sentence."""
-    if math.isnan(found["jaccard"]):
+def answer(found: ErrorSets) -> str:
+    """The answer in a sentence or two."""
+    if math.isnan(found.jaccard):
         return "Neither rung makes an error on the test split."
-    if math.isnan(found["excess"]):
-        return "One rung makes no error, or all samples are wrong: nothing can overlap by choice."
-    excess = found["excess"]
-    if excess > 0.5:
-        verdict = "Float and int8 fail mostly on the same samples"
-    elif excess > 0.1:
-        verdict = "Float and int8 fail on the same samples more often than by chance"
-    elif excess > -0.1:
-        verdict = "Float and int8 fail on the same samples about as often as by chance"
-    else:
+    if math.isnan(found.excess):
+        return "One rung errs never or always on the test split: nothing can overlap by choice."
+    if abs(found.deviations) < CHANCE:
+        verdict = "Float and int8 may fail on the same samples as often as by chance"
+    elif found.excess < 0.0:
         verdict = "Float and int8 fail on other samples than each other"
-    shares = f"{found['jaccard']:.0%} of all errors are common, {found['expected']:.0%} by chance"
-    return f"{verdict}: {shares}, {found['highest']:.0%} at most (excess {excess:.2f})."
+    elif found.excess > 0.5:
+        verdict = "Float and int8 fail mostly on the same samples"
+    else:
+        verdict = "Float and int8 fail on the same samples more often than by chance"
+    shares = f"{found.jaccard:.0%} of all errors are common, {found.expected:.0%} by chance"
+    text = f"{verdict}: {shares}, {found.highest:.0%} at most (excess {found.excess:.2f})."
+    if min(found.wrong_a, found.wrong_b) < FEW:
+        text += (
+            f" With {found.wrong_a} errors of float and {found.wrong_b} of int8, a single sample"
+            " changes that much."
+        )
+    return text
 
 
-def scale(found: dict[str, float]) -> go.Figure | None:
+def scale(found: ErrorSets) -> go.Figure | None:
     """The overlap on the way from chance to the most; None where there is none."""
-    if math.isnan(found["jaccard"]):
+    if math.isnan(found.jaccard):
         return None
+    shares = (found.expected, found.jaccard, found.highest)
     figure = go.Figure()
     figure.add_bar(
-        x=[found["expected"], found["jaccard"], found["highest"]],
+        x=shares,
         y=["by chance", "found", "at most"],
         orientation="h",
         marker_color=[NEUTRAL, INT8_COLOUR, FLOAT_COLOUR],
-        text=[f"{found[name]:.1%}" for name in ("expected", "jaccard", "highest")],
+        text=[f"{share:.1%}" for share in shares],
     )
     figure.update_layout(
         title="Errors that float and int8 have in common",
