@@ -1,12 +1,13 @@
 """What is recorded of a prepared model: how values lie in their grids, what each layer costs."""
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
 from torch import nn
 
-from bitladder.quantization import Call, Recipe, calibrate, prepare, quantized_layers
+from bitladder.quantization import Call, Recipe, Weights, calibrate, prepare, quantized_layers
 from bitladder.quantization.histograms import histograms
 from bitladder.quantization.recipe import METHODS, Method
 from bitladder.quantization.sensitivity import sensitivity
@@ -41,6 +42,37 @@ def test_what_lies_beyond_the_range_is_clipped() -> None:
     model, x = prepared()
     assert histograms(model, Call((x,), {}))[0]["input"]["clipped"] < 0.01
     assert histograms(model, Call((100 * x,), {}))[0]["input"]["clipped"] > 0.9
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_extremes_as_the_range_clip_no_weight_whatever_the_bits(bits: int) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(64, 32)).eval(), torch.randn(8, 64)
+    prepare(model, Recipe(method="ptq", weights=Weights(bits=bits)))
+    calibrate(model, [x])
+    assert histograms(model, Call((x,), {}))[0]["weight"]["clipped"] == 0.0
+    # Of uniformly drawn weights half the range leaves out half, but for what rounds to its ends.
+    quantized_layers(model)["0"].weight_quantize.scale.mul_(0.5)
+    clipped = histograms(model, Call((x,), {}))[0]["weight"]["clipped"]
+    codes = 2**bits
+    assert clipped == pytest.approx((codes - 2) / (2 * codes - 2), abs=0.03)
+
+
+def test_zeros_that_fill_up_a_recurrent_layer_are_no_weights() -> None:
+    model, x = nn.LSTM(3, 16, batch_first=True).eval(), torch.randn(2, 5, 3)
+    prepare(model, Recipe(method="ptq"))
+    calibrate(model, [x])
+    (record,) = histograms(model, Call((x,), {}))
+    assert sum(record["weight"]["counts"]) == 64 * 3 + 64 * 16
+
+
+def test_more_values_than_fp32_can_count_are_counted_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, x = prepared()
+    whole = histograms(model, Call((x,), {}))
+    monkeypatch.setattr(import_module(histograms.__module__), "AT_ONCE", 7)
+    assert histograms(model, Call((x,), {})) == whole
 
 
 def test_the_layer_with_few_bits_costs_most() -> None:

@@ -7,12 +7,19 @@ from torch import Tensor, nn
 
 from bitladder.quantization.fake_quantize import FakeQuantize
 from bitladder.quantization.layers import QuantizedLayer
+from bitladder.quantization.layers.recurrent import QuantRecurrent
 from bitladder.quantization.modes import evaluating
 from bitladder.quantization.prepare import quantized_layers
 from bitladder.quantization.sensitivity import MOST_LAYERS, nothing_rounded
 from bitladder.quantization.watch import Call
 
 BINS = 64
+
+AT_ONCE = 2**22
+"""Values counted together: ``histc`` counts in fp32, which is exact up to 2**24."""
+
+SLACK = 0.501
+"""Steps of the grid. Half a step beyond the last code is what rounding loses inside, too."""
 
 
 def histograms(model: nn.Module, call: Call) -> list[dict[str, Any]]:
@@ -36,7 +43,7 @@ def histograms(model: nn.Module, call: Call) -> list[dict[str, Any]]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             x = args[0] if args else None
             if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                inputs.setdefault(name, _described(x, _range(layer.input_quantize)))
+                inputs.setdefault(name, _input(x, layer.input_quantize))
 
         return layer.register_forward_pre_hook(hook)
 
@@ -53,36 +60,41 @@ def histograms(model: nn.Module, call: Call) -> list[dict[str, Any]]:
 
 def _weight(layer: QuantizedLayer) -> dict[str, Any]:
     weight, _ = layer.folded()
+    values = weight
+    if isinstance(layer, QuantRecurrent):  # filled up with zeros, which are no weights
+        values = torch.cat([matrix.float().flatten() for matrix in layer.matrices.values()])
     quantizer = layer.weight_quantize
-    described = _described(weight, _range(quantizer))
-    rows = quantizer.scheme.rows(weight)
-    low, high = _limits(quantizer)
-    if quantizer.scheme.channel_axis is not None:
-        low, high = (x.reshape(-1, *[1] * (rows.dim() - 1)) for x in (low, high))
-    described["clipped"] = _outside(rows, low, high)
+    described = _described(values, _range(quantizer))
+    described["clipped"] = _outside(quantizer.scheme.rows(weight), quantizer) / values.numel()
+    return described
+
+
+def _input(x: Tensor, quantizer: nn.Module) -> dict[str, Any]:
+    described = _described(x, _range(quantizer))
+    if isinstance(quantizer, FakeQuantize):
+        described["clipped"] = _outside(x, quantizer) / x.numel()
     return described
 
 
 def _described(x: Tensor, covered: list[float] | None) -> dict[str, Any]:
     x = x.detach().float().flatten()
     low, high = (value.item() for value in torch.aminmax(x))
-    counts = torch.histc(x, BINS, low, high) if high > low else torch.tensor([float(x.numel())])
-    clipped = None
-    if covered is not None:
-        clipped = _outside(x, torch.tensor(covered[0]), torch.tensor(covered[1]))
-    return {
-        "low": low,
-        "high": high,
-        "counts": [int(count) for count in counts.tolist()],
-        "range": covered,
-        "clipped": clipped,
-    }
+    counts = torch.tensor([x.numel()])
+    if high > low:
+        parts = [torch.histc(part, BINS, low, high).long() for part in x.split(AT_ONCE)]
+        counts = torch.stack(parts).sum(0)
+    return {"low": low, "high": high, "counts": counts.tolist(), "range": covered, "clipped": None}
 
 
-def _outside(x: Tensor, low: Tensor, high: Tensor) -> float:
-    """The share that lies more than half a step beyond the range: rounding takes the rest in."""
-    slack = 0.51 * (high - low) / 255
-    return ((x < low - slack) | (x > high + slack)).float().mean().item()
+def _outside(rows: Tensor, quantizer: FakeQuantize) -> int:
+    """How many values lie beyond the ends of their own grid by more than rounding."""
+    low, high = _limits(quantizer)
+    slack = SLACK * quantizer.scale
+    least, greatest = low - slack, high + slack
+    if quantizer.scheme.channel_axis is not None:
+        shape = [-1] + [1] * (rows.dim() - 1)
+        least, greatest = least.reshape(shape), greatest.reshape(shape)
+    return int(((rows < least) | (rows > greatest)).sum())
 
 
 def _range(quantizer: Any) -> list[float] | None:
