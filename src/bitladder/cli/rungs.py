@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from bitladder.callbacks.calibration import calibration_batches
 from bitladder.callbacks.forwarding import forwarded
@@ -22,6 +23,9 @@ from bitladder.runs.latency import latencies_ms
 
 MOST_SAMPLES = 64
 """Images kept of those on which the rungs differ."""
+
+LARGEST_SIDE = 96
+"""Pixels of an image that is kept; larger ones are made smaller."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,10 @@ def write_differing(
     if not len(differ):
         return
     images = torch.cat([x for x, _ in data.test_dataloader()])[torch.from_numpy(differ)]
+    largest = max(images.shape[2:])
+    if largest > LARGEST_SIDE:
+        size = [max(1, side * LARGEST_SIDE // largest) for side in images.shape[2:]]
+        images = F.interpolate(images, size=size, mode="area")
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     shades = (images - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)
     content = io.BytesIO()

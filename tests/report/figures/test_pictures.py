@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitladder.cli.rungs import write_differing
+from bitladder.cli.rungs import LARGEST_SIDE, write_differing
 from bitladder.errors import UserError
 from bitladder.report.figures import pictures
 from bitladder.runs import RunDirectory, RunRecord
@@ -58,8 +58,45 @@ def test_a_run_shows_them_with_their_classes(run: Make, channels: int) -> None:
     section = pictures.section(record)
     assert section is not None
     (figure,) = section.figures
-    assert figure.to_plotly_json()["layout"]["annotations"][0]["text"] == "1: float 1, int8 2"
-    assert np.shape(figure.to_plotly_json()["data"][0]["z"]) == (2, 2, 3)
+    image, captions = figure.to_plotly_json()["data"]
+    assert image["source"].startswith("data:image/png;base64,")
+    assert list(captions["text"]) == ["1 | 1 | 2"]
+
+
+def test_images_stand_beside_each_other_enlarged_pixel_by_pixel() -> None:
+    side = pictures.TILE
+    images = np.arange(7 * 4, dtype=np.uint8).reshape(7, 1, 2, 2)
+    whole, corners = pictures.mosaic(images)
+    assert corners[1][0] == corners[0][0]
+    assert corners[pictures.COLUMNS] == (side + pictures.CAPTION, corners[0][1])
+    for image, (top, left) in zip(images, corners, strict=True):
+        tile = whole[top : top + side, left : left + side]
+        assert (tile[..., 3] == 255).all()
+        for channel in range(3):
+            assert np.array_equal(tile[:: side - 1, :: side - 1, channel], image[0])
+    assert not whole[side : side + pictures.CAPTION].any()  # transparent
+
+
+def test_colours_stay_what_they_are_and_large_images_are_thinned() -> None:
+    images = np.zeros((1, 3, 2 * pictures.TILE, pictures.TILE), dtype=np.uint8)
+    images[0, 2] = 200
+    whole, ((top, left),) = pictures.mosaic(images)
+    assert whole[top, left].tolist() == [0, 0, 200, 255]
+    assert (whole[..., 3] > 0).sum() == pictures.TILE * pictures.TILE // 2
+
+
+def test_as_many_pictures_as_are_shown_are_a_small_part_of_a_page() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (pictures.MOST, 3, 96, 96), dtype=np.uint8)
+    figure = pictures.pictures(noise, [(0, 1, 2)] * len(noise))
+    assert len(str(figure.to_json())) < 1.5e6  # noise, which no PNG makes smaller
+
+
+def test_large_images_are_kept_smaller_in_their_proportions(tmp_path: Path) -> None:
+    images = torch.rand(4, 3, 2 * LARGEST_SIDE, LARGEST_SIDE)
+    write_differing(RunDirectory(tmp_path), answers(0, 0, 0, 0), answers(1, 0, 0, 0), split(images))
+    samples = read_samples(RunDirectory(tmp_path))
+    assert samples is not None
+    assert samples.images.shape == (1, 3, LARGEST_SIDE, LARGEST_SIDE // 2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from bitladder.errors import UserError
 from bitladder.report.content import Section, Table, number
-from bitladder.report.style import FLOAT_COLOUR, INT8_COLOUR, plain
+from bitladder.report.style import FLOAT_COLOUR, INT8_COLOUR, NEUTRAL, plain
 from bitladder.runs import RunRecord, read_json
 from bitladder.runs.reading import LARGEST_DOCUMENT_BYTES, lookup, readable, real
 
@@ -69,7 +69,7 @@ def chosen(layers: list[Mapping[str, Any]], part: str) -> go.Figure | None:
         )
         lines = [
             {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"}
-            | {"line": {"dash": "dash", "width": 2}}
+            | {"line": {"dash": "dash", "width": 2, "color": NEUTRAL}}  # seen in both themes
             for x in covered
         ]
         if index == 0:
