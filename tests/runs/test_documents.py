@@ -4,11 +4,21 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
+from torch import nn
 
 from bitladder.errors import UserError
+from bitladder.quantization import Call, Recipe, calibrate, prepare
+from bitladder.quantization.histograms import histograms
 from bitladder.runs import Results, RunDirectory, RunRecord, read_json, write_json
 from bitladder.runs.document import Document
-from bitladder.runs.documents import Evaluation, Manifest, PrecisionRecord, QuantizationRecord
+from bitladder.runs.documents import (
+    Evaluation,
+    HistogramsRecord,
+    Manifest,
+    PrecisionRecord,
+    QuantizationRecord,
+)
 from bitladder.runs.documents.publish import FOLDER, schemas
 
 OLD = RunDirectory(Path(__file__).parent / "version_1")
@@ -103,10 +113,26 @@ def test_infinity_is_read_as_a_number() -> None:
 
 
 def test_every_key_is_described() -> None:
-    for form in (Manifest, QuantizationRecord, PrecisionRecord, Evaluation):
+    for form in (Manifest, QuantizationRecord, HistogramsRecord, PrecisionRecord, Evaluation):
         for key, field in form.model_fields.items():
             assert field.description, f"{form.__name__}.{key}"
 
 
 def test_fp8s_report_has_its_form() -> None:
     assert PrecisionRecord.from_json(FP8).linears[0].executed
+
+
+def test_the_histograms_of_a_model_have_their_form() -> None:
+    torch.manual_seed(0)
+    indices, model = (
+        torch.randint(0, 10, (6, 5)),
+        nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 3)),
+    )
+    prepare(model.eval(), Recipe(method="ptq"))
+    calibrate(model, [indices])
+    value = {"schema_version": 1, "layers": histograms(model, Call((indices,), {}))}
+    validate("histograms", value)
+    embedding, linear = HistogramsRecord.from_json(value).layers
+    assert embedding.input is None
+    assert linear.input is not None
+    assert linear.input.range is not None

@@ -7,7 +7,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bitladder.runs.document import Document
-from bitladder.runs.documents import Evaluation, Manifest, PrecisionRecord, QuantizationRecord
+from bitladder.runs.documents import (
+    Evaluation,
+    HistogramsRecord,
+    Manifest,
+    PrecisionRecord,
+    QuantizationRecord,
+)
 from bitladder.runs.files import write_atomic
 from bitladder.runs.results import SCHEMA_VERSION, Results
 
@@ -17,6 +23,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOCUMENTS: dict[str, type[Document]] = {
     "manifest": Manifest,
     "quantization": QuantizationRecord,
+    "histograms": HistogramsRecord,
     "precision": PrecisionRecord,
     "evaluation": Evaluation,
 }
