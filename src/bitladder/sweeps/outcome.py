@@ -60,10 +60,10 @@ class Outcomes:
         for record in records:
             if (results := self.of(record)) is not None:
                 groups[results.precision, results.quantization].append(results)
-        table = Table()
+        table = Table(title="accuracy, and int8 against float", title_justify="left")
         for column in ("precision", "quantization"):
-            table.add_column(column, overflow="fold")
-        for column in ("runs", "accuracy: float", "int8", "size", "batch 1", "batch 32"):
+            table.add_column(column, no_wrap=True)
+        for column in ("runs", "float", "int8", "size", "batch 1", "batch 32"):
             table.add_column(column, justify="right", no_wrap=True)
         for (precision, quantization), results in groups.items():
             table.add_row(Text(precision), Text(quantization), str(len(results)), *_row(results))
