@@ -1,6 +1,7 @@
 """What a sweep measured, as a table."""
 
 import io
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -31,8 +32,9 @@ def done(folder: Path, name: str, **rungs: Rung) -> JobRecord:
 def rows(folder: Path, records: list[JobRecord]) -> list[list[str]]:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(Outcomes(SweepDirectory(folder)).table(records))
-    lines = [line for line in console.export_text().splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    _, *below = re.split(r"─{3,}\s*\n", console.export_text())
+    lines = "".join(below).splitlines()
+    return [re.split(r" {2,}", line.strip()) for line in lines if line.strip()]
 
 
 def test_seeds_are_a_row_with_mean_and_spread_and_int8_is_a_ratio(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -60,8 +61,8 @@ class Outcomes:
         for record in records:
             if (results := self.of(record)) is not None:
                 groups[results.precision, results.quantization].append(results)
-        table = Table(title="accuracy, and int8 against float", title_justify="left")
-        for column in ("precision", "quantization"):
+        table = Table(title="accuracy, and int8 against float", title_justify="left", box=SIMPLE)
+        for column in ("precision", "int8 by"):
             table.add_column(column, no_wrap=True)
         for column in ("runs", "float", "int8", "size", "batch 1", "batch 32"):
             table.add_column(column, justify="right", no_wrap=True)

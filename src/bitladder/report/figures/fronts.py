@@ -79,7 +79,7 @@ def front(found: Sequence[Point], cost: str, task: str) -> go.Figure | None:
             )
     figure.update_layout(
         title=plain(f"Accuracy against {COSTS[cost]} ({task})"),
-        xaxis={"title": COSTS[cost], "tickformat": "~s"},
+        xaxis={"title": COSTS[cost], "tickformat": "~s" if cost == "size_bytes" else None},
         yaxis={"title": ACCURACY},
         height=420,
     )
