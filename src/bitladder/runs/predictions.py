@@ -1,15 +1,13 @@
 """What both rungs answered on the test split, read back from ``predictions.npz``."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bitladder.archives import archive_damage
 from bitladder.errors import UserError
+from bitladder.runs.arrays import read_arrays
 from bitladder.runs.directory import RunDirectory
-from bitladder.runs.reading import readable
 
 LARGEST_PREDICTIONS_BYTES = 1024**3
 """Unpacked: a small file can claim to hold any size."""
@@ -41,22 +39,13 @@ def read_predictions(directory: RunDirectory) -> Predictions | None:
         UserError: If the file is not what a run writes. Nothing pickled is loaded.
     """
     path = directory.predictions
-    try:
-        if not readable(directory, path, LARGEST_PREDICTIONS_BYTES):
-            return None
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > LARGEST_PREDICTIONS_BYTES:
-            raise UserError(f"{path} unpacks to {size / 1e9:.1f} GB: no run writes so much")
-        if damage := archive_damage(path):
-            raise UserError(f"{path} is damaged: {damage}")
-        with np.load(path, allow_pickle=False) as arrays:
-            logits = {name: arrays[name] for name in arrays.files if name != LABELS}
-            labels = arrays[LABELS]
-    except UserError:
-        raise
-    except Exception as error:  # whatever damaged bytes lead NumPy's reader to
-        raise UserError(f"cannot read {path}: {error}") from error
+    arrays = read_arrays(directory, path, LARGEST_PREDICTIONS_BYTES)
+    if arrays is None:
+        return None
+    if LABELS not in arrays:
+        raise UserError(f"cannot read {path}: it has no {LABELS}")
+    labels = arrays.pop(LABELS)
+    logits = arrays
     _check(path, labels, logits)
     return Predictions(labels, logits)
 
