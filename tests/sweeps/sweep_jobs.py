@@ -1,5 +1,6 @@
 """What the jobs of the tests do, in processes of their own."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -27,6 +28,8 @@ def run(overrides: list[str], folder: str, tell: Tell) -> int:
         raise ValueError("a fault of ours")
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "worker":
+        print(multiprocessing.get_start_method())
     if what == "sleep":
         time.sleep(600)
     if what == "once" and not (Path(folder) / "again").exists():

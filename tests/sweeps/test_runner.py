@@ -1,5 +1,6 @@
 """Jobs in processes: what becomes of them, and of their status files."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -75,6 +76,12 @@ def test_each_job_leaves_its_status_its_run_and_its_log(tmp_path: Path) -> None:
     assert "Traceback" in log
     assert "ValueError: a fault of ours" in log
     assert "this is raise" not in directory.log_file("j1").read_text()
+
+
+def test_a_job_starts_its_own_processes_as_any_run_does(tmp_path: Path) -> None:
+    runner(tmp_path).run(jobs("worker"))
+    log = SweepDirectory(tmp_path).log_file("j0").read_text()
+    assert log.splitlines()[-1] == multiprocessing.get_start_method()
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import cache
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +124,17 @@ def write_package(program: ExportedProgram, path: Path, options: dict[str, Any])
         RunError: If it cannot be compiled.
     """
     inputs = {"aot_inductor.metadata": {"inputs": to_text(inputs_of(program))}}
+    # Into memory first: where PyTorch's own writer meets a full disk it ends the process.
+    content = BytesIO()
+    # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
+    with quiet(), torch.no_grad(), inductor_config.patch(_small() | inputs | options):
+        try:
+            torch._inductor.aoti_compile_and_package(program, package_path=content)
+        except InductorError as error:
+            raise RunError(f"the model could not be compiled: {_reason(error)}") from error
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
         built = Path(scratch) / path.name
-        # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
-        with quiet(), torch.no_grad(), inductor_config.patch(_small() | inputs | options):
-            try:
-                torch._inductor.aoti_compile_and_package(program, package_path=str(built))
-            except InductorError as error:
-                raise RunError(f"the model could not be compiled: {_reason(error)}") from error
+        built.write_bytes(content.getbuffer())
         slim(built)
         move_into_place(built, path)
 

@@ -73,6 +73,9 @@ def _main(
 ) -> None:
     # Started in the background of a shell a process ignores SIGINT, and so would the job.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Else all that the job starts would be forked off a server, too: data loaders' workers, which
+    # then import everything anew, and outlive a job that is killed.
+    multiprocessing.set_start_method(None, force=True)
     os.setsid()  # Ctrl-C in the terminal reaches the sweep alone, which passes it on, once
     threading.Thread(target=_die_with, args=(alive,), daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ def answers_of(kind: str, path: Path, calls: Sequence[Call]) -> list[list[Tensor
     """
     with tempfile.TemporaryDirectory() as folder:
         given, answers = Path(folder) / "calls", Path(folder) / "answers"
-        torch.save([(call.args, call.kwargs) for call in calls], given)
+        content = BytesIO()  # where PyTorch's own writer meets a full disk it ends the process
+        torch.save([(call.args, call.kwargs) for call in calls], content)
+        given.write_bytes(content.getbuffer())
         # -P: the script's own folder is no place to import from; its onnx.py is not that library.
         command = [sys.executable, "-P", "-W", "ignore", runtime.__file__]
         process = subprocess.run(

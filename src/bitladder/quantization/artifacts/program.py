@@ -1,6 +1,7 @@
 """A ``torch.export`` program: int8 weights and plain operators, that PyTorch alone loads."""
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,11 @@ def write_program(model: nn.Module, calls: Sequence[Call], path: Path) -> None:
         UserError: If the model cannot be exported.
     """
     program = plain(trace(model, calls))
+    # Into memory first: where PyTorch's own writer meets a full disk it ends the process.
+    content = BytesIO()
     with quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())
     slim(path)
 
 

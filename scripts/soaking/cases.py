@@ -1,0 +1,68 @@
+"""Which runs are killed: every precision with every quantization that a CPU trains, all small."""
+
+from dataclasses import dataclass
+
+EVERY_N_STEPS = 5
+"""Optimizer steps from one checkpoint to the next."""
+
+SMALL = (
+    "data=synthetic", "data.num_samples=480", "model=mlp", "model.hidden=[16,16]",
+    "optimizer.lr=0.01", "trainer.max_epochs=4", "trainer.log_every_n_steps=1", "logger=csv",
+    f"callbacks.last_checkpoint.every_n_steps={EVERY_N_STEPS}", "callbacks.progress=null",
+)  # fmt: skip
+
+PRECISIONS = {
+    "fp32": (),
+    # An overflow at the first step: kills fall upon a scaler that has just skipped one, too.
+    "fp16": ("precision.init_scale=16777216", "precision.growth_interval=5"),
+    "bf16": (),
+    "bf16_true": ("precision.stochastic_rounding=true",),
+    "fp8": ("precision.emulate=true",),
+}
+QUANTIZATIONS = {
+    "none": (),
+    "dynamic": (),
+    "ptq": ("quantization.calibration_batches=4",),
+    # Every phase: float, observers, frozen observers.
+    "qat": ("quantization.start=1", "quantization.freeze_observers=2"),
+}
+MORE = ("data.num_workers=2", "trainer.accumulate_grad_batches=2")
+"""Of every third pair."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pair.
+
+    Attributes:
+        precision: The Hydra choice.
+        quantization: The Hydra choice.
+        arguments: Of ``bitladder train``.
+    """
+
+    precision: str
+    quantization: str
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Both, for people and folders."""
+        return f"{self.precision}-{self.quantization}"
+
+
+def cases() -> list[Case]:
+    """Every pair."""
+    pairs = [(p, q) for p in PRECISIONS for q in QUANTIZATIONS]
+    return [
+        Case(
+            precision,
+            quantization,
+            (
+                *SMALL,
+                *(f"precision={precision}", f"quantization={quantization}"),
+                *(*PRECISIONS[precision], *QUANTIZATIONS[quantization]),
+                *(MORE if index % 3 == 1 else ()),
+            ),
+        )
+        for index, (precision, quantization) in enumerate(pairs)
+    ]

@@ -1,0 +1,142 @@
+"""Kills runs at random moments, resumes them, and counts what was lost: prints and saves a table.
+
+    scripts/soak --kills 200
+    scripts/soak --seed 7 --faults
+
+Every precision with every quantization is run once to its end, then killed at moments drawn from
+the seed and resumed, until as many kills hit a living process. A run that ended after its kills
+must be identical, to the bit, to the one that nobody killed; no file may claim to be whole and not
+be so; no step may be lost that a checkpoint was due for. Exit status 1 if anything is not so.
+"""
+
+import argparse
+import os
+import platform
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from cases import Case, cases
+from faults import FAULTS
+from kills import Outcome, killed_and_resumed, reference
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bitladder.runs import write_json
+
+
+def soak(
+    kills: int, seed: int, parallel: int, folder: Path, console: Console, chosen: Sequence[Case]
+) -> list[Outcome]:
+    """Kill until enough is killed; what is found is told at once."""
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(parallel) as pool, _progress(console) as progress:
+        bar = progress.add_task("whole runs", total=len(chosen))
+        jobs = [pool.submit(reference, x, folder / "whole" / x.name) for x in chosen]
+        wholes = []
+        for job in jobs:
+            wholes.append(job.result())
+            progress.advance(bar)
+        bar = progress.add_task("kills", total=kills)
+        number, running = 0, set[Future[Outcome]]()
+        while (hit := sum(len(x.phases) for x in outcomes)) < kills or running:
+            while hit + len(running) < kills and len(running) < parallel:
+                case, whole = chosen[number % len(chosen)], wholes[number % len(chosen)]
+                place = folder / f"{number:03}-{case.name}"
+                running.add(pool.submit(killed_and_resumed, case, number, seed, whole, place))
+                number += 1
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for outcome in (job.result() for job in done):
+                outcomes.append(outcome)
+                progress.advance(bar, len(outcome.phases))
+                if outcome.bad:
+                    console.print(f"{seed}/{outcome.number}: {outcome}", markup=False)
+    return outcomes
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+def tables(outcomes: Sequence[Outcome], chosen: Sequence[Case]) -> list[Table]:
+    """What to show: by pair, and by where the kills fell."""
+    table = Table(title="runs that were killed and resumed", title_justify="left")
+    for column in ("pair", "kills", "runs", "identical", "torn files", "steps lost beyond"):
+        table.add_column(column, justify="left" if column == "pair" else "right")
+    for name in [*(case.name for case in chosen), "all"]:
+        of = [x for x in outcomes if name in (x.case, "all")]
+        figures = (
+            *(sum(len(x.phases) for x in of), len(of), sum(x.problem is None for x in of)),
+            *(sum(len(x.torn) for x in of), sum(x.lost_beyond for x in of)),
+        )
+        table.add_row(name, *map(str, figures))
+    where = Table(title="where the kills fell", title_justify="left")
+    where.add_column("phase")
+    where.add_column("kills", justify="right")
+    for phase, count in Counter(p for x in outcomes for p in x.phases).most_common():
+        where.add_row(phase, str(count))
+    return [table, where]
+
+
+def inject(chosen: dict[str, Callable[[Path], str]], folder: Path, console: Console) -> list[str]:
+    """Let the faults of a machine happen to runs, and tell what came of each.
+
+    Returns:
+        Those that did not end as they must.
+    """
+    bad = []
+    for name, fault in chosen.items():
+        place = folder / "faults" / name.replace(" ", "-")
+        place.mkdir(parents=True)
+        try:
+            told = f"ok: {fault(place)}"
+        except AssertionError as error:
+            told = f"FAILED: {error}"
+            bad.append(name)
+        console.print(f"{name}: {told}", markup=False, highlight=False)
+    return bad
+
+
+def main() -> None:
+    """Kill, count, tell."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="", help="pairs such as fp16-qat, or faults; with commas")
+    parser.add_argument("--faults", action="store_true", help="no kills, only the other faults")
+    parser.add_argument("--folder", type=Path, help="where the runs go, and stay")
+    parser.add_argument("--out", type=Path, default=Path("soak.json"), help="the figures")
+    arguments = parser.parse_args()
+    console = Console(soft_wrap=True)
+    console.print(f"seed {arguments.seed}, torch {torch.__version__}, {platform.processor()}")
+    only = [name for name in arguments.only.split(",") if name]
+    chosen = [case for case in cases() if not only or case.name in only]
+    faults = {name: x for name, x in FAULTS.items() if not only or name in only}
+    with ExitStack() as stack:
+        folder = arguments.folder and arguments.folder.absolute()
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        outcomes: list[Outcome] = []
+        if not arguments.faults and chosen:
+            outcomes = soak(
+                arguments.kills, arguments.seed, arguments.parallel, folder, console, chosen
+            )
+            for table in tables(outcomes, chosen):
+                console.print(table)
+        bad = inject(faults, folder, console)
+    write_json(arguments.out, {"seed": arguments.seed, "outcomes": [asdict(x) for x in outcomes]})
+    sys.exit(bool(bad) or any(x.bad for x in outcomes))
+
+
+if __name__ == "__main__":
+    main()
