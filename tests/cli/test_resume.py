@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from bitladder.callbacks import FiniteGuard
-from bitladder.cli import training
+from bitladder.cli import resuming, training
 from bitladder.cli.logs import last_wandb_run
 from bitladder.cli.main import main
+from bitladder.cli.schema import Config
 from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
 from bitladder.runs.lock import locked
@@ -221,6 +222,12 @@ def changed(run: Path, old: str, new: str) -> None:
             "leads out of the run directory",
         ),
         ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
+        ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: x", "may not give it"),
+        ("filename: best", "filename: ../best", "leads out of"),
+        ("log_every_n_steps: 1", "log_every_n_steps: 1\n  profiler: pytorch", "may not give it"),
+        ("log_every_n_steps: 1", "log_every_n_steps: 1\n  default_root_dir: x", "may not give it"),
+        ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: x", "logger.csv.save_dir: a"),
+        ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: /x", "trust_loggers=true"),
         ("num_samples: 100", "num_samples: 120", "the data are not those"),
         ("bitladder.callbacks.LastCheckpoint", "bitladder.callbacks.RandomState", "has no every"),
     ],
@@ -236,6 +243,67 @@ def test_a_run_directory_is_data_and_writes_nowhere_else(
     changed(run, old, new)
     assert says in error_of(capsys, str(run))
     assert (run / "results.json").exists()
+
+
+ONLINE = """logger:
+  wandb:
+    _target_: lightning.pytorch.loggers.WandbLogger
+    entity: somebody
+    offline: false
+"""
+SERVER = """logger:
+  mlflow:
+    _target_: lightning.pytorch.loggers.MLFlowLogger
+    tracking_uri: http://evil.example
+"""
+
+
+@pytest.mark.parametrize("logger", [ONLINE, ONLINE.replace("    offline: false\n", ""), SERVER])
+def test_nothing_is_sent_unless_the_user_says_so(
+    stopped: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    logger: str,
+) -> None:
+    run = stopped()
+    changed(run, "logger:\n", logger)
+    error = error_of(capsys, str(run))
+    assert error.endswith("; write trust_loggers=true if this run is yours")
+    seen: list[Config] = []
+    monkeypatch.setattr(resuming, "assemble", lambda config: seen.append(config) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["resume", str(run), "trust_loggers=true"])
+    assert {"wandb", "mlflow"} & seen[0].logger.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.csv", "train.log", "tensorboard", "wandb", "checkpoints", "checkpoints/last.ckpt"],
+)
+def test_no_link_is_followed_out_of_the_directory(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = stopped()
+    path, outside = run / name, tmp_path / "outside"
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.mkdir()
+    path.symlink_to(outside)
+    before = sorted(tmp_path.rglob("*"))
+    assert "leads out of the run directory" in error_of(capsys, str(run))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("fresh_wandb")
+def test_a_run_with_every_logger_goes_on_without_a_further_word(
+    tmp_path: Path, stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = stopped("logger=[default,mlflow]", before=5)
+    assert main(["resume", str(run)]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN))
+    assert len({path.name[-8:] for path in run.glob("wandb/offline-run-*")}) == 1
 
 
 def test_what_cannot_go_on_exactly_is_refused(

@@ -10,18 +10,20 @@ from bitladder.errors import UserError
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 OURS = "bitladder.callbacks.NumericsMonitor"
+CSV, LOGGERS = "bitladder.cli.csv_logger.CSVLogger", "lightning.pytorch.loggers"
+SECTIONS = (*WRITERS, "logger")
 
 
 def check(section: str, node: Any, *allow: str) -> None:
-    check_trusted({section: node}, WRITERS, allow)
-    check_parts({section: node}, WRITERS, allow)
+    check_trusted({section: node}, SECTIONS, allow)
+    check_parts({section: node}, SECTIONS, allow)
 
 
 def callback(**arguments: Any) -> dict[str, Any]:
     return {"one": {"_target_": CHECKPOINT, **arguments}}
 
 
-@pytest.mark.parametrize("section", [*WRITERS])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_what_the_program_itself_configures_may_be_given(section: str) -> None:
     for file in (conf_dir() / section).rglob("*.yaml"):
         check(section, yaml.safe_load(file.read_text()))
@@ -63,6 +65,22 @@ def test_every_class_that_is_listed_is_configured_somewhere() -> None:
         ("trainer", {"_target_": "lightning.Trainer", "strategy": {"a": 1}}),
         ("callbacks", {"bar": {"_target_": "lightning.pytorch.callbacks.RichProgressBar",
                                "console_kwargs": {"file": "x"}}}),
+        # Where the figures go.
+        ("logger", {"one": {"_target_": CSV, "save_dir": "elsewhere"}}),
+        ("logger", {"one": {"_target_": CSV, "_args_": ["elsewhere"]}}),
+        ("logger", {"one": {"_target_": CSV, "version": "../../elsewhere"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.TensorBoardLogger", "save_dir": "logs"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.TensorBoardLogger", "sub_dir": "/etc"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.TensorBoardLogger", "log_dir": "x"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "dir": "x"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "id": "theirs"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "sync_tensorboard": True}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger",
+                            "settings": {"base_url": "evil.example"}}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "notes": "https://evil"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.MLFlowLogger", "tracking_uri": "databricks"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.MLFlowLogger", "artifact_location": "x"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.MLFlowLogger", "run_id": "theirs"}}),
     ],
 )  # fmt: skip
 def test_nothing_may_write_elsewhere_or_bring_in_more(section: str, node: Any) -> None:
@@ -82,6 +100,9 @@ def test_nothing_may_write_elsewhere_or_bring_in_more(section: str, node: Any) -
         ("precision", "lightning.pytorch.plugins.MixedPrecision"),
         ("precision", "bitladder.runs.files.write_atomic"),
         ("quantization", "bitladder.quantization.export"),
+        ("logger", "lightning.pytorch.loggers.CSVLogger"),
+        ("logger", "lightning.pytorch.loggers.CometLogger"),
+        ("callbacks", "lightning.pytorch.loggers.WandbLogger"),
     ],
 )
 def test_no_other_class_may_be_named(section: str, target: str) -> None:

@@ -38,9 +38,20 @@ ARGUMENTS = {
         *("logging_interval", "log_momentum", "log_weight_decay"),
     },
     "lightning.pytorch.callbacks.RichProgressBar": {"refresh_rate", "leave"},
+    "bitladder.cli.csv_logger.CSVLogger": {"prefix", "flush_logs_every_n_steps"},
+    "lightning.pytorch.loggers.TensorBoardLogger": {
+        *("default_hp_metric", "prefix", "log_graph", "max_queue", "flush_secs"),
+    },
+    "lightning.pytorch.loggers.WandbLogger": {
+        *("project", "entity", "name", "group", "job_type", "tags", "notes", "offline"),
+        *("prefix", "log_model", "checkpoint_name", "add_file_policy"),
+    },
+    "lightning.pytorch.loggers.MLFlowLogger": {
+        *("experiment_name", "run_name", "tags", "prefix", "log_model", "synchronous"),
+    },
 }
-"""Of Lightning's classes, all that may be given: others of their arguments name folders, profilers,
-plugins or services. What is no key here is not built, unless it is bitladder's own or allowed."""
+"""All that these classes may be given: others of their arguments name folders, profilers, plugins,
+servers or other runs. What is no key here is not built, unless it is bitladder's own or allowed."""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 
@@ -58,7 +69,7 @@ def check_parts(
 
     Args:
         values: A run's configuration, plain containers, whose targets are trusted.
-        sections: Those of `WRITERS` that are going to be built.
+        sections: Those of `WRITERS`, or ``logger``, that are going to be built.
         allow: Packages that the user trusts; what is theirs may be given anything but paths that
             lead out of the run directory.
 
@@ -72,7 +83,7 @@ def check_parts(
                     f"{where}={text} leads out of the run directory, and a run that is taken from"
                     " its directory writes nowhere else"
                 )
-        for where, node in _nodes(values.get(section), section):
+        for where, node in nodes(values.get(section), section):
             if not within(node["_target_"], allow):
                 _check_node(node, where)
 
@@ -103,16 +114,16 @@ def _leads_out(text: str) -> bool:
     return path.is_absolute() or ".." in path.parts or text.startswith("~") or "://" in text
 
 
-def _nodes(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def nodes(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every node with a target in a tree, wherever it stands, with its place."""
     if isinstance(value, dict):
         if "_target_" in value:
             yield where, value
         for key, item in value.items():
-            yield from _nodes(item, f"{where}.{key}")
+            yield from nodes(item, f"{where}.{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _nodes(item, f"{where}[{index}]")
+            yield from nodes(item, f"{where}[{index}]")
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
