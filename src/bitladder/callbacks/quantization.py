@@ -285,12 +285,14 @@ class Quantization(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Share BatchNorm statistics; after the first batch fold those seen, try an export."""
+        """Share BatchNorm statistics; after the first batch that ran fold those, try an export."""
         average_batch_norms(self.model)
         if self._watching is None or self._observed is None:
             return
         self._watching.close()
         self._watching = None
+        if pl_module.automatic_optimization and not outputs and not self._first_calls:
+            return  # The module or FiniteGuard left the batch out: the next is the first that runs.
         self._link(self._observed, self._first_calls)
         # A model that cannot be exported is better known now than after the whole training.
         first = self._first_calls[0]
@@ -348,7 +350,9 @@ class Quantization(L.Callback):
         """Calibrate, convert, compare, compile and write; then run int8."""
         if not self._linked:
             raise UserError(
-                "no batch was trained, so there is nothing to quantize: write a larger"
+                "every batch was left out, so there is nothing to quantize: the log says why"
+                if trainer.fit_loop.epoch_loop.total_batch_idx >= 0
+                else "no batch was trained, so there is nothing to quantize: write a larger"
                 f" trainer.max_epochs than {trainer.max_epochs}"
             )
         module = copy.deepcopy(pl_module, without_history(pl_module)).float().cpu().eval()
