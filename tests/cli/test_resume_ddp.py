@@ -72,16 +72,24 @@ def trained(folder: Path, name: str, *arguments: str, number: int | None = None)
     expected = {None: 0, signal.SIGKILL: -signal.SIGKILL}.get(number, 128 + (number or 0))
     assert done.returncode == expected, done.stderr
     (run,) = (folder / name).iterdir()
+    if number == signal.SIGTERM:
+        (line,) = done.stderr.strip().splitlines()
+        assert line == f"bitladder: interrupted; go on with: bitladder resume {run}"
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("quantization", ["none", "ptq", "qat"])
+@pytest.mark.parametrize(
+    ("quantization", "number"),
+    [
+        ("none", signal.SIGKILL),
+        ("none", signal.SIGTERM),
+        ("ptq", signal.SIGKILL),
+        ("qat", signal.SIGKILL),
+    ],
+)
 def test_two_killed_processes_go_on_to_the_same_end(
     tmp_path: Path, quantization: str, number: int
 ) -> None:
-    if number == signal.SIGTERM and quantization == "ptq":
-        pytest.skip("the same as the other two")
     pair = f"quantization={quantization}"
     run = trained(tmp_path, "killed", pair, number=number)
     measured = quantization != "none"

@@ -104,7 +104,9 @@ def go_through(
         try:
             with interruptible():
                 results = _run(config, parts, directory, console, start, anew)
-        except RankZeroError:
+        except (RankZeroError, KeyboardInterrupt):
+            if rank() == 0:
+                raise
             return 0  # Rank 0 says it, and what the run's status is.
     if results is not None:
         console.print(ladder_table(results))
