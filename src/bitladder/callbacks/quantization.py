@@ -18,6 +18,7 @@ from bitladder.callbacks.calibration import calibration_batches, last_ranges, mu
 from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.float_validation import FloatValidation
 from bitladder.callbacks.forwarding import restore_forward, send_forward
+from bitladder.callbacks.metric_state import MetricState
 from bitladder.callbacks.ranks import on_rank_zero, require_whole_model
 from bitladder.callbacks.target import find_target, same_state
 from bitladder.errors import UserError
@@ -440,6 +441,14 @@ class Quantization(L.Callback):
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the scores of the sanity check."""
         self._float = FloatValidation()
+
+    def float_metrics(self) -> dict[str, MetricState]:
+        """Where the metrics stand that score the float model, by the names of the module's."""
+        return {} if self._module is None else self._float.metrics(self._module)
+
+    def load_float_metrics(self, states: dict[str, MetricState]) -> None:
+        """Go on from what :meth:`float_metrics` gave."""
+        self._float.load_metrics(states)
 
     def _scores_float(self, trainer: L.Trainer) -> bool:
         """Of several callbacks that are to, the first does it, for all."""
