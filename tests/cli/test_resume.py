@@ -295,13 +295,17 @@ def test_nothing_is_sent_unless_the_user_says_so(
 
 @pytest.mark.parametrize(
     "name",
-    ["metrics.csv", "train.log", "tensorboard", "wandb", "checkpoints", "checkpoints/last.ckpt"],
+    [
+        *("metrics.csv", "train.log", "tensorboard", "wandb", "checkpoints"),
+        *("checkpoints/last.ckpt", "tensorboard/hparams.yaml", "wandb/debug.log"),
+    ],
 )
 def test_no_link_is_followed_out_of_the_directory(
     tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     run = stopped()
     path, outside = run / name, tmp_path / "outside"
+    path.parent.mkdir(exist_ok=True)
     if path.exists():
         path.rename(outside)
     else:

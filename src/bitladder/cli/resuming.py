@@ -82,13 +82,14 @@ def _go_on(run: FinishedRun, options: ResumeOptions, data: Sequence[str], consol
 def check_links(directory: RunDirectory) -> None:
     """Refuse a directory in which a file to be read or written is one elsewhere.
 
-    Below ``wandb/`` and ``tensorboard/`` nothing is looked at: what is there stays as it is, and
-    each process adds files of its own.
+    What lies deeper is of loggers' processes that are over, and is neither read nor written: wandb
+    itself has a link to its cache there.
 
     Raises:
         UserError: Names the first link that leads out of the directory.
     """
-    for folder in (directory.path, directory.checkpoints):
+    folders = (directory.checkpoints, directory.tensorboard, directory.wandb)
+    for folder in (directory.path, *folders):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             inside(directory, path)
 
