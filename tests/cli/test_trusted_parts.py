@@ -1,9 +1,11 @@
+import inspect
 from typing import Any
 
 import pytest
 import yaml
 
 from bitladder.cli.configs import conf_dir
+from bitladder.cli.targets import locate
 from bitladder.cli.trust import check_trusted
 from bitladder.cli.trusted_parts import ARGUMENTS, WRITERS, check_parts
 from bitladder.errors import UserError
@@ -29,9 +31,18 @@ def test_what_the_program_itself_configures_may_be_given(section: str) -> None:
         check(section, yaml.safe_load(file.read_text()))
 
 
-def test_every_class_that_is_listed_is_configured_somewhere() -> None:
-    text = "".join(file.read_text() for file in conf_dir().rglob("*.yaml"))
-    assert all(target in text for target in ARGUMENTS)
+@pytest.mark.parametrize("target", ARGUMENTS)
+def test_every_argument_that_is_listed_is_one(target: str) -> None:
+    parameters = inspect.signature(locate(target, "")).parameters.values()
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+        assert ARGUMENTS[target] <= {parameter.name for parameter in parameters}
+
+
+def test_a_refused_argument_says_what_would_allow_it() -> None:
+    node = {"_target_": "lightning.Trainer", "profiler": "pytorch"}
+    with pytest.raises(UserError, match=r"may not give it; write allow=\[lightning\] if you trust"):
+        check("trainer", node)
+    check("trainer", node, "lightning")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +139,11 @@ def test_a_library_class_whose_arguments_are_unknown_is_refused() -> None:
 def test_a_checkpoint_may_be_named_by_its_metrics() -> None:
     check("callbacks", callback(filename="epoch={epoch:03d}-{val/loss:.2f}", save_last="link"))
     check("callbacks", callback(filename=None))
+
+
+def test_early_stopping_needs_no_word() -> None:
+    stop = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss"}
+    check("callbacks", {"stop": stop | {"patience": 3}})
 
 
 def test_an_allowed_package_gets_its_arguments_but_no_paths_elsewhere() -> None:

@@ -34,6 +34,10 @@ ARGUMENTS = {
         *("every_n_epochs", "save_on_train_epoch_end", "enable_version_counter"),
         "save_on_exception",
     },
+    "lightning.pytorch.callbacks.EarlyStopping": {
+        *("monitor", "min_delta", "patience", "verbose", "mode", "strict", "check_finite"),
+        *("stopping_threshold", "divergence_threshold", "check_on_train_epoch_end"),
+    },
     "lightning.pytorch.callbacks.LearningRateMonitor": {
         *("logging_interval", "log_momentum", "log_weight_decay"),
     },
@@ -93,20 +97,30 @@ def _check_node(node: dict[str, Any], where: str) -> None:
     known = ARGUMENTS.get(target)
     if known is None and not target.startswith(("bitladder.", "torch.optim.")):
         raise UserError(
-            f"{where}._target_={target}: it is not known what this may be given; write"
-            f" allow=[{target.rpartition('.')[0]}] if you trust it"
+            f"{where}._target_={target}: it is not known what this may be given"
+            f"{_remedy(target, where)}"
         )
     for key, value in node.items():
         place = f"{where}.{key}"
         refused = key not in {*known, "_target_"} if known else key in (*FOLDERS, "_args_")
         if refused:
-            raise UserError(f"{place}: a run that is taken from its directory may not give it")
+            raise UserError(
+                f"{place}: a run that is taken from its directory may not give it"
+                f"{_remedy(target, where)}"
+            )
         if key == "strategy" and value not in STRATEGIES:
             raise UserError(f"{place}={value}: only {', '.join(STRATEGIES)} may be given")
         if key == "filename" and not FILE_NAME.fullmatch(str(value)):  # null is Lightning's own
             raise UserError(
                 f"{place}={value}: write letters, digits, any of _ . + = , - or {{key}}"
             )
+
+
+def _remedy(target: str, where: str) -> str:
+    """What lets a part have any argument: for ours nothing; loggers have a word of their own."""
+    if target.startswith("bitladder.") or where.startswith("logger."):
+        return ""
+    return f"; write allow=[{target.rpartition('.')[0]}] if you trust it"
 
 
 def _leads_out(text: str) -> bool:
