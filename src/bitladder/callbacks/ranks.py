@@ -63,7 +63,7 @@ def own_part(trainer: L.Trainer, parts: Sequence[Result]) -> Result:
     warnings.warn(
         f"the checkpoint is of {len(parts)} processes and these are {trainer.world_size}: training"
         " goes on, but not to the same end",
-        stacklevel=2,
+        stacklevel=1,  # several callbacks ask, and once is enough
     )
     return parts[0]
 
