@@ -293,6 +293,24 @@ def test_nothing_is_sent_unless_the_user_says_so(
     assert {"wandb", "mlflow"} & seen[0].logger.keys()
 
 
+@pytest.mark.usefixtures("fresh_wandb")
+def test_a_wandb_run_of_ones_own_goes_on_online(
+    stopped: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    run = stopped("logger=[csv,wandb]", "logger.wandb.offline=false", before=5)
+    go_on = f"bitladder resume {run} trust_loggers=true"
+    assert capsys.readouterr().err == f"bitladder: interrupted; go on with: {go_on}\n"
+    assert "logger.wandb sends to wandb's servers" in error_of(capsys, str(run))
+    assert main(go_on.split()[1:]) == 0
+    assert "logger.wandb is offline, not online" in capsys.readouterr().out  # so it tried
+    first, second = run.glob("wandb/offline-run-*")
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+
+
 @pytest.mark.parametrize(
     "name",
     [
