@@ -307,8 +307,8 @@ def test_a_wandb_run_of_ones_own_goes_on_online(
     assert "logger.wandb sends to wandb's servers" in error_of(capsys, str(run))
     assert main(go_on.split()[1:]) == 0
     assert "logger.wandb is offline, not online" in capsys.readouterr().out  # so it tried
-    first, second = run.glob("wandb/offline-run-*")
-    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+    first, second = run.glob("wandb/offline-run-*/*.wandb")
+    assert first.name == second.name
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,8 @@ def test_a_run_with_every_logger_goes_on_without_a_further_word(
     run = stopped("logger=[default,mlflow]", before=5)
     assert main(["resume", str(run)]) == 0
     same(run, train(tmp_path / "whole", *PLAIN))
-    assert len({path.name[-8:] for path in run.glob("wandb/offline-run-*")}) == 1
+    first, second = run.glob("wandb/offline-run-*/*.wandb")
+    assert first.name == second.name
 
 
 def test_what_cannot_go_on_exactly_is_refused(
@@ -370,9 +371,12 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_wandb_run_keeps_its_id(tmp_path: Path) -> None:
     assert last_wandb_run(RunDirectory(tmp_path)) is None
-    (tmp_path / "wandb" / "offline-run-20261122_204500-k3x9ab").mkdir(parents=True)
-    (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-20261122_204500-k3x9ab")
-    assert last_wandb_run(RunDirectory(tmp_path)) == "k3x9ab"
+    segment = tmp_path / "wandb" / "offline-run-20261122_204500-my-k3x9ab-1"
+    segment.mkdir(parents=True)
+    assert last_wandb_run(RunDirectory(tmp_path)) is None
+    (segment / "run-my-k3x9ab.wandb").touch()
+    (tmp_path / "wandb" / "latest-run").symlink_to(segment.name)
+    assert last_wandb_run(RunDirectory(tmp_path)) == "my-k3x9ab"
 
 
 KILLER = """
