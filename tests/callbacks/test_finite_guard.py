@@ -6,12 +6,13 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
+from torch import Tensor, nn
 
-from bitladder import FiniteGuard, Fp16Precision
+from bitladder import FiniteGuard, Fp16Precision, Quantization
 from bitladder.data import Synthetic
 from bitladder.errors import RunError, UserError
 from bitladder.quantization import MinMaxObserver, quantized_layers
+from bitladder.quantization.recipe import Method
 
 from .conftest import MakeTrainer, Researcher, WithoutArtifact, data, researcher
 
@@ -160,6 +161,58 @@ def test_bad_data_are_left_out_and_never_reach_the_model(
     assert all(torch.isfinite(x).all() for x in module.state_dict().values())
     if plugin is not None:
         assert plugin.skipped_steps == 0
+
+
+class BadBatches(Synthetic):
+    """So many of its first training batches are bad."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__(batch_size=16, seed=1)
+        self.bad = bad
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        x, y = batch
+        assert self.trainer is not None
+        if (
+            self.trainer.training
+            and self.trainer.fit_loop.epoch_loop.total_batch_idx < self.bad - 1
+        ):
+            x = torch.full_like(x, torch.nan)
+        return x, y
+
+
+@pytest.mark.filterwarnings("ignore:.*training_step.*returned.*None")
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+@pytest.mark.parametrize("bad", [1, 3])
+def test_quantization_waits_for_the_first_batch_that_runs(
+    make_trainer: MakeTrainer, method: Method, bad: int
+) -> None:
+    module, guard = researcher(), FiniteGuard("skip")
+    callback = WithoutArtifact(method, target="net")
+    make_trainer(guard, callback, epochs=1).fit(module, datamodule=BadBatches(bad))
+    assert guard.skipped_steps == bad
+    assert callback.state_dict()["linked"]
+    assert quantized_layers(module)["net.conv"].batch_norm is module.net.norm
+    assert all(torch.isfinite(x).all() for x in module.state_dict().values())
+
+
+@pytest.mark.filterwarnings("ignore:.*training_step.*returned.*None")
+def test_a_target_that_is_never_called_is_told_at_the_first_batch_that_runs(
+    make_trainer: MakeTrainer,
+) -> None:
+    module = researcher()
+    module.spare = nn.Sequential(nn.Linear(2, 2))
+    trainer = make_trainer(FiniteGuard("skip"), WithoutArtifact("qat", target="spare"), epochs=1)
+    with pytest.raises(UserError, match="never called the forward of Sequential"):
+        trainer.fit(module, datamodule=BadBatches(2))
+    assert trainer.fit_loop.epoch_loop.total_batch_idx == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*training_step.*returned.*None")
+def test_a_training_whose_batches_are_all_left_out_says_so(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(FiniteGuard("skip"), Quantization("ptq", target="net"), epochs=1)
+    with pytest.raises(UserError, match=r"^every batch was left out"):
+        trainer.fit(researcher(), datamodule=BadBatches(10**6))
 
 
 @pytest.mark.filterwarnings("ignore:.*training_step.*returned.*None")

@@ -1,5 +1,6 @@
 """`validate_float`: the float model is scored beside the quantized one, nothing else changes."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics import MaxMetric, MetricCollection
+from torchmetrics import MaxMetric, MetricCollection, MinMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from bitladder import (
@@ -19,13 +20,16 @@ from bitladder import (
     Bf16TruePrecision,
     Fp16Precision,
     Fp32Precision,
+    LastCheckpoint,
     Quantization,
+    RandomState,
 )
 from bitladder.errors import UserError
 from bitladder.precision.base import LadderPrecision
 from bitladder.quantization import quantized_layers, set_quantizing
 
 from .conftest import MakeTrainer, Researcher, WithoutArtifact, data
+from .resuming import KillAfter, KilledError
 
 Batch = tuple[Tensor, Tensor]
 
@@ -160,6 +164,44 @@ def test_the_float_scores_are_those_of_a_validation_without_rounding() -> None:
             assert both[f"float/{name}"].item() == pytest.approx(value, rel=1e-6), name
     spreads = [x["float/val/spread"].item() for x in logged.metrics]
     assert both["float/val/largest"].item() == pytest.approx(max(spreads))
+
+
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
+@pytest.mark.parametrize("kills", [(6,), (13,), (4, 5)])  # validated is after every third
+def test_a_resumed_training_scores_the_float_model_as_the_whole_one(
+    tmp_path: Path, kills: tuple[int, ...]
+) -> None:
+    class Least(Scores):
+        """Its metric is best at the start, so that one that forgets the start shows."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.least = MinMetric()
+
+        def on_validation_epoch_end(self) -> None:
+            super().on_validation_epoch_end()
+            self.least.update(torch.cat(self.outputs).std())
+            self.log("val/least", self.least.compute())
+
+    def fit(folder: str, kill_after: int | None = None) -> list[dict[str, Tensor]]:
+        L.seed_everything(0, verbose=False)
+        logged, last = Logged(), tmp_path / folder / "checkpoints" / "last.ckpt"
+        callbacks = (LastCheckpoint(every_n_steps=1), RandomState(), logged, KillAfter(kill_after))
+        options: dict[str, Any] = {"max_epochs": 3, "default_root_dir": tmp_path / folder}
+        run = trainer(*callbacks, qat(), val_check_interval=0.5, **options)
+        with suppress(KilledError):
+            start = last if last.exists() else None
+            run.fit(Least(), datamodule=data(), ckpt_path=start, weights_only=True)
+        return logged.metrics
+
+    whole = fit("whole")
+    resumed = [metrics for kill in (*kills, None) for metrics in fit("killed", kill)]
+    for metrics, expected in zip(resumed, whole, strict=True):
+        assert metrics.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(value, metrics[name]), name
+    assert whole[-1]["float/val/least"] == whole[0]["float/val/spread"]
+    assert whole[-1]["float/val/least"] < whole[-1]["float/val/spread"]
 
 
 @pytest.mark.parametrize("plugin", [Fp16Precision, Bf16Precision, Bf16TruePrecision])

@@ -75,6 +75,18 @@ def test_killed_twice_is_as_good_as_once(tmp_path: Path) -> None:
     same(killed.go(resume=True), whole)
 
 
+def test_a_checkpoint_of_more_processes_goes_on_and_says_so(tmp_path: Path) -> None:
+    fit = Fit(tmp_path).go(kill_after=4)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    for callback, key in (("LastCheckpoint", "progress"), ("RandomState", "ranks")):
+        assert len(saved["callbacks"][callback][key]) == 1
+        saved["callbacks"][callback][key] *= 2
+    torch.save(saved, last)
+    with pytest.warns(UserWarning, match="is of 2 processes and these are 1: training goes on"):
+        assert len(fit.go(resume=True).seen) == 23
+
+
 def test_a_training_that_is_over_can_be_made_longer(tmp_path: Path) -> None:
     whole = Fit(tmp_path / "whole").go(plateau=True)
     shorter = Fit(tmp_path / "shorter").go(plateau=True, max_epochs=2)

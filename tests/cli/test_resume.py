@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from bitladder.callbacks import FiniteGuard
-from bitladder.cli import training
+from bitladder.cli import resuming, training
 from bitladder.cli.logs import last_wandb_run
 from bitladder.cli.main import main
+from bitladder.cli.schema import Config
 from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
 from bitladder.runs.lock import locked
@@ -70,7 +72,10 @@ def stopped(
 
 
 def same(run: Path, other: Path) -> None:
-    """Two runs have the same weights, metrics and, but for latencies and sizes, results."""
+    """Two runs have the same weights, metrics, results, ranges and answers, to the bit.
+
+    Not the same files: the compiler's have other names of temporary folders in them.
+    """
     weights, others = (
         torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (run, other)
     )
@@ -81,9 +86,22 @@ def same(run: Path, other: Path) -> None:
     assert rows(run) == rows(other)
     results, beside = (json.loads((path / "results.json").read_text()) for path in (run, other))
     for result in (results, beside):
+        del result["artifacts"]
         for rung in result["rungs"].values():
-            del rung["latency_ms"]
+            del rung["latency_ms"], rung["size_bytes"], rung["sha256"]
     assert results == beside
+    for name in ("quantization.json", "predictions.npz"):
+        assert (run / name).exists() == (other / name).exists(), name
+    if (run / "quantization.json").exists():
+        layers, others = (
+            json.loads((path / "quantization.json").read_text())["layers"] for path in (run, other)
+        )
+        assert layers == others
+    if (run / "predictions.npz").exists():
+        with np.load(run / "predictions.npz") as one, np.load(other / "predictions.npz") as two:
+            assert one.files == two.files
+            for name in one.files:
+                assert one[name].tobytes() == two[name].tobytes(), name
 
 
 def rows(run: Path) -> list[str]:
@@ -221,6 +239,12 @@ def changed(run: Path, old: str, new: str) -> None:
             "leads out of the run directory",
         ),
         ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
+        ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: x", "may not give it"),
+        ("filename: best", "filename: ../best", "leads out of"),
+        ("log_every_n_steps: 1", "log_every_n_steps: 1\n  profiler: pytorch", "may not give it"),
+        ("log_every_n_steps: 1", "log_every_n_steps: 1\n  default_root_dir: x", "may not give it"),
+        ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: x", "logger.csv.save_dir: a"),
+        ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: /x", "trust_loggers=true"),
         ("num_samples: 100", "num_samples: 120", "the data are not those"),
         ("bitladder.callbacks.LastCheckpoint", "bitladder.callbacks.RandomState", "has no every"),
     ],
@@ -236,6 +260,90 @@ def test_a_run_directory_is_data_and_writes_nowhere_else(
     changed(run, old, new)
     assert says in error_of(capsys, str(run))
     assert (run / "results.json").exists()
+
+
+ONLINE = """logger:
+  wandb:
+    _target_: lightning.pytorch.loggers.WandbLogger
+    entity: somebody
+    offline: false
+"""
+SERVER = """logger:
+  mlflow:
+    _target_: lightning.pytorch.loggers.MLFlowLogger
+    tracking_uri: http://evil.example
+"""
+
+
+@pytest.mark.parametrize("logger", [ONLINE, ONLINE.replace("    offline: false\n", ""), SERVER])
+def test_nothing_is_sent_unless_the_user_says_so(
+    stopped: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    logger: str,
+) -> None:
+    run = stopped()
+    changed(run, "logger:\n", logger)
+    error = error_of(capsys, str(run))
+    assert error.endswith("; write trust_loggers=true if this run is yours")
+    seen: list[Config] = []
+    monkeypatch.setattr(resuming, "assemble", lambda config: seen.append(config) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["resume", str(run), "trust_loggers=true"])
+    assert {"wandb", "mlflow"} & seen[0].logger.keys()
+
+
+@pytest.mark.usefixtures("fresh_wandb")
+def test_a_wandb_run_of_ones_own_goes_on_online(
+    stopped: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    run = stopped("logger=[csv,wandb]", "logger.wandb.offline=false", before=5)
+    go_on = f"bitladder resume {run} trust_loggers=true"
+    assert capsys.readouterr().err == f"bitladder: interrupted; go on with: {go_on}\n"
+    assert "logger.wandb sends to wandb's servers" in error_of(capsys, str(run))
+    assert main(go_on.split()[1:]) == 0
+    assert "logger.wandb is offline, not online" in capsys.readouterr().out  # so it tried
+    first, second = run.glob("wandb/offline-run-*/*.wandb")
+    assert first.name == second.name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("metrics.csv", "train.log", "tensorboard", "wandb", "checkpoints"),
+        *("checkpoints/last.ckpt", "tensorboard/hparams.yaml", "wandb/debug.log"),
+    ],
+)
+def test_no_link_is_followed_out_of_the_directory(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = stopped()
+    path, outside = run / name, tmp_path / "outside"
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.mkdir()
+    path.symlink_to(outside)
+    before = sorted(tmp_path.rglob("*"))
+    assert "leads out of the run directory" in error_of(capsys, str(run))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("fresh_wandb")
+def test_a_run_with_every_logger_goes_on_without_a_further_word(
+    tmp_path: Path, stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = stopped("logger=[default,mlflow]", before=5)
+    assert main(["resume", str(run)]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN))
+    first, second = run.glob("wandb/offline-run-*/*.wandb")
+    assert first.name == second.name
 
 
 def test_what_cannot_go_on_exactly_is_refused(
@@ -263,9 +371,12 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_wandb_run_keeps_its_id(tmp_path: Path) -> None:
     assert last_wandb_run(RunDirectory(tmp_path)) is None
-    (tmp_path / "wandb" / "offline-run-20261122_204500-k3x9ab").mkdir(parents=True)
-    (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-20261122_204500-k3x9ab")
-    assert last_wandb_run(RunDirectory(tmp_path)) == "k3x9ab"
+    segment = tmp_path / "wandb" / "offline-run-20261122_204500-my-k3x9ab-1"
+    segment.mkdir(parents=True)
+    assert last_wandb_run(RunDirectory(tmp_path)) is None
+    (segment / "run-my-k3x9ab.wandb").touch()
+    (tmp_path / "wandb" / "latest-run").symlink_to(segment.name)
+    assert last_wandb_run(RunDirectory(tmp_path)) == "my-k3x9ab"
 
 
 KILLER = """
@@ -366,14 +477,7 @@ def test_every_precision_and_quantization(
     tmp_path: Path, precision: list[str], quantization: str, before: int
 ) -> None:
     arguments = (*precision, f"quantization={quantization}", "data.num_workers=2")
-    resumed, whole = kill_and_resume(tmp_path, signal.SIGKILL, before, *arguments)
-    same(resumed, whole)
-    if quantization != "none":
-        one, two = (
-            json.loads((run / "quantization.json").read_text())["layers"]
-            for run in (resumed, whole)
-        )
-        assert one == two
+    same(*kill_and_resume(tmp_path, signal.SIGKILL, before, *arguments))
 
 
 @pytest.mark.slow

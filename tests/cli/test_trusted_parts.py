@@ -1,35 +1,48 @@
+import inspect
 from typing import Any
 
 import pytest
 import yaml
 
 from bitladder.cli.configs import conf_dir
+from bitladder.cli.targets import locate
 from bitladder.cli.trust import check_trusted
 from bitladder.cli.trusted_parts import ARGUMENTS, WRITERS, check_parts
 from bitladder.errors import UserError
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 OURS = "bitladder.callbacks.NumericsMonitor"
+CSV, LOGGERS = "bitladder.cli.csv_logger.CSVLogger", "lightning.pytorch.loggers"
+SECTIONS = (*WRITERS, "logger")
 
 
 def check(section: str, node: Any, *allow: str) -> None:
-    check_trusted({section: node}, WRITERS, allow)
-    check_parts({section: node}, WRITERS, allow)
+    check_trusted({section: node}, SECTIONS, allow)
+    check_parts({section: node}, SECTIONS, allow)
 
 
 def callback(**arguments: Any) -> dict[str, Any]:
     return {"one": {"_target_": CHECKPOINT, **arguments}}
 
 
-@pytest.mark.parametrize("section", [*WRITERS])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_what_the_program_itself_configures_may_be_given(section: str) -> None:
     for file in (conf_dir() / section).rglob("*.yaml"):
         check(section, yaml.safe_load(file.read_text()))
 
 
-def test_every_class_that_is_listed_is_configured_somewhere() -> None:
-    text = "".join(file.read_text() for file in conf_dir().rglob("*.yaml"))
-    assert all(target in text for target in ARGUMENTS)
+@pytest.mark.parametrize("target", ARGUMENTS)
+def test_every_argument_that_is_listed_is_one(target: str) -> None:
+    parameters = inspect.signature(locate(target, "")).parameters.values()
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+        assert ARGUMENTS[target] <= {parameter.name for parameter in parameters}
+
+
+def test_a_refused_argument_says_what_would_allow_it() -> None:
+    node = {"_target_": "lightning.Trainer", "profiler": "pytorch"}
+    with pytest.raises(UserError, match=r"may not give it; write allow=\[lightning\] if you trust"):
+        check("trainer", node)
+    check("trainer", node, "lightning")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +76,22 @@ def test_every_class_that_is_listed_is_configured_somewhere() -> None:
         ("trainer", {"_target_": "lightning.Trainer", "strategy": {"a": 1}}),
         ("callbacks", {"bar": {"_target_": "lightning.pytorch.callbacks.RichProgressBar",
                                "console_kwargs": {"file": "x"}}}),
+        # Where the figures go.
+        ("logger", {"one": {"_target_": CSV, "save_dir": "elsewhere"}}),
+        ("logger", {"one": {"_target_": CSV, "_args_": ["elsewhere"]}}),
+        ("logger", {"one": {"_target_": CSV, "version": "../../elsewhere"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.TensorBoardLogger", "save_dir": "logs"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.TensorBoardLogger", "sub_dir": "/etc"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.TensorBoardLogger", "log_dir": "x"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "dir": "x"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "id": "theirs"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "sync_tensorboard": True}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger",
+                            "settings": {"base_url": "evil.example"}}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.WandbLogger", "notes": "https://evil"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.MLFlowLogger", "tracking_uri": "databricks"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.MLFlowLogger", "artifact_location": "x"}}),
+        ("logger", {"one": {"_target_": f"{LOGGERS}.MLFlowLogger", "run_id": "theirs"}}),
     ],
 )  # fmt: skip
 def test_nothing_may_write_elsewhere_or_bring_in_more(section: str, node: Any) -> None:
@@ -82,6 +111,9 @@ def test_nothing_may_write_elsewhere_or_bring_in_more(section: str, node: Any) -
         ("precision", "lightning.pytorch.plugins.MixedPrecision"),
         ("precision", "bitladder.runs.files.write_atomic"),
         ("quantization", "bitladder.quantization.export"),
+        ("logger", "lightning.pytorch.loggers.CSVLogger"),
+        ("logger", "lightning.pytorch.loggers.CometLogger"),
+        ("callbacks", "lightning.pytorch.loggers.WandbLogger"),
     ],
 )
 def test_no_other_class_may_be_named(section: str, target: str) -> None:
@@ -107,6 +139,11 @@ def test_a_library_class_whose_arguments_are_unknown_is_refused() -> None:
 def test_a_checkpoint_may_be_named_by_its_metrics() -> None:
     check("callbacks", callback(filename="epoch={epoch:03d}-{val/loss:.2f}", save_last="link"))
     check("callbacks", callback(filename=None))
+
+
+def test_early_stopping_needs_no_word() -> None:
+    stop = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss"}
+    check("callbacks", {"stop": stop | {"patience": 3}})
 
 
 def test_an_allowed_package_gets_its_arguments_but_no_paths_elsewhere() -> None:

@@ -12,6 +12,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric, MetricCollection
 
+from bitladder.callbacks.metric_state import (
+    MetricState,
+    load_metric_state,
+    metric_state,
+    named_metrics,
+)
 from bitladder.callbacks.target import find_target
 from bitladder.errors import UserError
 from bitladder.quantization import quantized_layers
@@ -30,12 +36,24 @@ class FloatValidation:
     it: averages, loggers, ``ModelCheckpoint``, ``EarlyStopping``. The random state is put back.
 
     The twin's metrics live as long as this object: a maximum over epochs is the float model's own.
+    :meth:`metrics` and :meth:`load_metrics` bring them to another process.
     """
 
     def __init__(self) -> None:
         self._metrics: dict[int, Metric | MetricCollection] = {}
+        self._restored: dict[str, MetricState] = {}
         self._twin: L.LightningModule | None = None
         self._targets: list[nn.Module] = []
+
+    def metrics(self, module: L.LightningModule) -> dict[str, MetricState]:
+        """Where the twin's metrics stand, by the names that the module's have."""
+        named = ((name, self._metrics.get(id(x))) for name, x in named_metrics(module))
+        here = {name: metric_state(x) for name, x in named if isinstance(x, Metric)}
+        return self._restored | here  # what no validation has taken up yet is still to come
+
+    def load_metrics(self, states: dict[str, MetricState]) -> None:
+        """Let the twin's metrics start where :meth:`metrics` found them."""
+        self._restored = states
 
     def start(self, module: L.LightningModule, targets: Sequence[str | None]) -> None:
         """Make the twin, at the start of a validation epoch.
@@ -116,6 +134,10 @@ class FloatValidation:
         for metric, twin in zip(new, copy.deepcopy(new, memo), strict=True):
             twin.reset()
             self._metrics[id(metric)] = twin
+        for name, metric in named_metrics(module):
+            twin = self._metrics[id(metric)]
+            if isinstance(twin, Metric) and name in self._restored:
+                load_metric_state(twin, self._restored.pop(name))
         return copy.deepcopy(module, memo | {id(x): self._metrics[id(x)] for x in metrics})
 
 

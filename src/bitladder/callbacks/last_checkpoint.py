@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from bitladder.callbacks.progress import Progress, snapshot
+from bitladder.callbacks.ranks import of_every_rank, own_part
 from bitladder.errors import Interrupted, UserError
 
 
@@ -113,7 +114,7 @@ class LastCheckpoint(L.Callback):
         """Restore what Lightning does not."""
         self.training = True
         if self._resumed is not None:
-            self._progress = Progress(self._resumed["progress"])
+            self._progress = Progress(own_part(trainer, self._resumed["progress"]))
             self._progress.before_training(trainer, pl_module)
 
     def on_train_batch_start(
@@ -199,7 +200,7 @@ class LastCheckpoint(L.Callback):
             "over": self._over,
             "limits": _limits(trainer),
             "step": self._saved_step,
-            "progress": snapshot(trainer, module),
+            "progress": of_every_rank(trainer, snapshot(trainer, module)),
             "loggers": loggers,
         }
         try:

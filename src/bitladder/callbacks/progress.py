@@ -1,21 +1,27 @@
 """What a Lightning checkpoint leaves out of where a training stands, between two batches.
 
 Lightning saves counters, but on restart counts some of them again; it saves neither the sums behind
-``train/loss`` of an epoch that is half over, nor the states of torchmetrics, nor the metrics that
-callbacks monitor. This is what is saved of them, as tensors and plain containers.
+``train/loss`` of an epoch that is half over, nor the states of torchmetrics, the module's and those
+that score the float model, nor the metrics that callbacks monitor. This is what is saved of them,
+as tensors and plain containers.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.trainer.connectors.logger_connector.result import (
     _ResultCollection,
     _ResultMetric,
 )
-from torch import Tensor, nn
-from torchmetrics import Metric
+from torch import Tensor
+
+from bitladder.callbacks.metric_state import (
+    detached,
+    load_metric_state,
+    metric_state,
+    named_metrics,
+)
+from bitladder.callbacks.quantization import Quantization
 
 
 def snapshot(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
@@ -24,9 +30,10 @@ def snapshot(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
     return {
         "steps_logged": loop._batches_that_stepped,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
-        "monitored": {key: _copy(value) for key, value in trainer.callback_metrics.items()},
+        "monitored": {key: detached(value) for key, value in trainer.callback_metrics.items()},
         "sums": {key: _sums(entry) for key, entry in loop._results.items() if _has_sums(entry)},
-        "metrics": {name: _metric_state(metric) for name, metric in _metrics(module)},
+        "metrics": {name: metric_state(metric) for name, metric in named_metrics(module)},
+        "float_metrics": {x.state_key: x.float_metrics() for x in _quantizations(trainer)},
     }
 
 
@@ -46,10 +53,12 @@ class Progress:
         """Restore what the loops do not touch when they start: in ``on_train_start``."""
         trainer.accumulate_grad_batches = self._state["accumulate_grad_batches"]
         trainer._logger_connector._callback_metrics.update(self._state["monitored"])
-        metrics = dict(_metrics(module))
+        metrics = dict(named_metrics(module))
         for name, state in self._state["metrics"].items():
             if name in metrics:
-                _load_metric(metrics[name], state)
+                load_metric_state(metrics[name], state)
+        for callback in _quantizations(trainer):
+            callback.load_float_metrics(self._state["float_metrics"].get(callback.state_key, {}))
 
     def before_batch(self, trainer: L.Trainer) -> None:
         """Set right, at the first batch, what restarting has counted twice."""
@@ -76,9 +85,9 @@ def _has_sums(entry: _ResultMetric) -> bool:
 
 
 def _sums(entry: _ResultMetric) -> dict[str, Tensor]:
-    sums = {"value": _copy(entry.value)}
+    sums = {"value": detached(entry.value)}
     if entry.meta.is_mean_reduction:
-        sums["samples"] = _copy(entry.cumulated_batch_size)
+        sums["samples"] = detached(entry.cumulated_batch_size)
     return sums
 
 
@@ -93,29 +102,6 @@ def _add(entry: _ResultMetric, sums: dict[str, Tensor]) -> None:
         entry.cumulated_batch_size = samples + entry.cumulated_batch_size
 
 
-def _metrics(module: nn.Module) -> Iterator[tuple[str, Metric]]:
-    return ((name, x) for name, x in module.named_modules() if isinstance(x, Metric))
-
-
-def _metric_state(metric: Metric) -> dict[str, Any]:
-    states = {
-        name: [_copy(x) for x in value] if isinstance(value, list) else _copy(value)
-        for name, value in metric.metric_state.items()
-    }
-    return {"updates": metric._update_count, "states": states}
-
-
-def _load_metric(metric: Metric, state: dict[str, Any]) -> None:
-    for name, value in state["states"].items():
-        here = (
-            [x.to(metric.device) for x in value]
-            if isinstance(value, list)
-            else value.to(metric.device)
-        )
-        setattr(metric, name, here)
-    metric._update_count = state["updates"]
-    metric._computed = None
-
-
-def _copy(value: Any) -> Tensor:
-    return torch.as_tensor(value).detach().cpu().clone()
+def _quantizations(trainer: L.Trainer) -> list[Quantization]:
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    return [callback for callback in callbacks if isinstance(callback, Quantization)]

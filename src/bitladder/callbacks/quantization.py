@@ -18,6 +18,7 @@ from bitladder.callbacks.calibration import calibration_batches, last_ranges, mu
 from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.float_validation import FloatValidation
 from bitladder.callbacks.forwarding import restore_forward, send_forward
+from bitladder.callbacks.metric_state import MetricState
 from bitladder.callbacks.ranks import on_rank_zero, require_whole_model
 from bitladder.callbacks.target import find_target, same_state
 from bitladder.errors import UserError
@@ -285,12 +286,14 @@ class Quantization(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Share BatchNorm statistics; after the first batch fold those seen, try an export."""
+        """Share BatchNorm statistics; after the first batch that ran fold those, try an export."""
         average_batch_norms(self.model)
         if self._watching is None or self._observed is None:
             return
         self._watching.close()
         self._watching = None
+        if pl_module.automatic_optimization and not outputs and not self._first_calls:
+            return  # The module or FiniteGuard left the batch out: the next is the first that runs.
         self._link(self._observed, self._first_calls)
         # A model that cannot be exported is better known now than after the whole training.
         first = self._first_calls[0]
@@ -348,7 +351,9 @@ class Quantization(L.Callback):
         """Calibrate, convert, compare, compile and write; then run int8."""
         if not self._linked:
             raise UserError(
-                "no batch was trained, so there is nothing to quantize: write a larger"
+                "every batch was left out, so there is nothing to quantize: the log says why"
+                if trainer.fit_loop.epoch_loop.total_batch_idx >= 0
+                else "no batch was trained, so there is nothing to quantize: write a larger"
                 f" trainer.max_epochs than {trainer.max_epochs}"
             )
         module = copy.deepcopy(pl_module, without_history(pl_module)).float().cpu().eval()
@@ -436,6 +441,14 @@ class Quantization(L.Callback):
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the scores of the sanity check."""
         self._float = FloatValidation()
+
+    def float_metrics(self) -> dict[str, MetricState]:
+        """Where the metrics stand that score the float model, by the names of the module's."""
+        return {} if self._module is None else self._float.metrics(self._module)
+
+    def load_float_metrics(self, states: dict[str, MetricState]) -> None:
+        """Go on from what :meth:`float_metrics` gave."""
+        self._float.load_metrics(states)
 
     def _scores_float(self, trainer: L.Trainer) -> bool:
         """Of several callbacks that are to, the first does it, for all."""

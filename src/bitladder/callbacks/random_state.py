@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from bitladder.callbacks import replay
+from bitladder.callbacks.ranks import of_every_rank, own_part
 
 State = dict[str, Any]
 
@@ -20,7 +21,7 @@ class RandomState(L.Callback):
     (by a validation, a data loader, a check of sanity) then has no influence. For a checkpoint from
     the middle of an epoch two states are kept: that before the epoch's first batch was read, with
     which the batches up to the checkpoint are read again, and dropped; and that before the next
-    batch was read, with which training goes on.
+    batch was read, with which training goes on. Each of several processes goes on with its own.
 
     Exact are orders and transforms that draw from Python's, NumPy's or PyTorch's global generators
     or from seeds of their own, without workers as with workers that live for an epoch; loaders that
@@ -31,6 +32,7 @@ class RandomState(L.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._seed: int | None = None
+        self._ranks: list[State] = []
         self._restored: State | None = None
         self._epoch_start: State | None = None
         self._before_read: State | None = None
@@ -41,22 +43,32 @@ class RandomState(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the seed that PyTorch was given, unless a checkpoint brought one."""
+        if self._ranks:
+            self._restored = own_part(trainer, self._ranks)
+            self._ranks, self._seed = [], self._restored["seed"]
         if self._seed is None:
             self._seed = torch.initial_seed() % 2**63
 
     def state_dict(self) -> State:
-        """The generators' states as tensors and plain containers."""
+        """The generators' states as tensors and plain containers, of this rank alone."""
         # A checkpoint may be written when the next batch has been read, and augmented, already.
-        return (self._before_read or _capture()) | {
+        state = (self._before_read or _capture()) | {
             "seed": self._seed,
             "epoch_start": self._epoch_start,
             "put_back": self._put_back,
         }
+        return {"ranks": [state]}
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the states of every rank."""
+        (own,) = checkpoint["callbacks"][self.state_key]["ranks"]
+        checkpoint["callbacks"][self.state_key] = {"ranks": of_every_rank(trainer, own)}
 
     def load_state_dict(self, state_dict: State) -> None:
         """Keep the states until training starts."""
-        self._seed = state_dict["seed"]
-        self._restored = state_dict
+        self._ranks = state_dict["ranks"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go back to the batch that the checkpoint stands before."""

@@ -1,9 +1,11 @@
 """What one process does for all of them."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import lightning as L
+import torch.distributed as dist
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
@@ -34,6 +36,36 @@ def on_rank_zero(trainer: L.Trainer, action: Callable[[], Result]) -> Result | N
     if told is not None:
         raise RankZeroError(told)
     return result
+
+
+def of_every_rank(trainer: L.Trainer, part: Result) -> list[Result]:
+    """What every rank has, in their order, on each; every rank must call this.
+
+    Args:
+        trainer: Of all of them.
+        part: This rank's: plain containers, and tensors on the CPU.
+    """
+    if trainer.world_size == 1:
+        return [part]
+    parts: list[Any] = [None] * trainer.world_size
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def own_part(trainer: L.Trainer, parts: Sequence[Result]) -> Result:
+    """This rank's of what :func:`of_every_rank` gave, in a checkpoint.
+
+    Where there were more processes or fewer than there are now, it is the first one's, and a
+    warning says so.
+    """
+    if len(parts) == trainer.world_size:
+        return parts[trainer.global_rank]
+    warnings.warn(
+        f"the checkpoint is of {len(parts)} processes and these are {trainer.world_size}: training"
+        " goes on, but not to the same end",
+        stacklevel=1,  # several callbacks ask, and once is enough
+    )
+    return parts[0]
 
 
 def require_whole_model(trainer: L.Trainer) -> None:

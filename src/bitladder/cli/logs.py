@@ -62,7 +62,9 @@ def last_wandb_run(directory: RunDirectory) -> str | None:
     """The id of the wandb run that a run directory holds, if it was here before.
 
     Every process that goes on with it leaves a segment of its own, ``offline-run-TIME-ID``; what
-    they have in common is the id, by which ``wandb sync`` puts them together.
+    they have in common is the id, by which ``wandb sync`` puts them together. It is read from the
+    name of the record, ``run-ID.wandb``: an id may have a ``-``, and wandb numbers the segments of
+    one second.
     """
-    segments = directory.wandb.glob("*run-*-*")
-    return next((segment.name.rpartition("-")[2] for segment in segments), None)
+    records = directory.wandb.glob("*run-*-*/run-*.wandb")
+    return next((record.stem.removeprefix("run-") for record in records), None)

@@ -12,8 +12,8 @@ from bitladder.cli.validate import first_line
 from bitladder.errors import UserError
 
 
-class ResumeOptions(BaseModel):
-    """The keys of ``bitladder resume``, which all such commands share."""
+class SharedOptions(BaseModel):
+    """The keys that all such commands share."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -23,7 +23,14 @@ class ResumeOptions(BaseModel):
     """Packages whose code the run's configuration may name."""
 
 
-class RunOptions(ResumeOptions):
+class ResumeOptions(SharedOptions):
+    """The keys of ``bitladder resume``."""
+
+    trust_loggers: bool = False
+    """Whether the run's loggers may write and send where its configuration says."""
+
+
+class RunOptions(SharedOptions):
     """The keys that the commands share which take a checkpoint and leave the run as it is."""
 
     checkpoint: str | None = None
@@ -51,7 +58,7 @@ class EvaluateOptions(RunOptions):
     """Whether an accuracy other than the recorded one is a failure."""
 
 
-Options = TypeVar("Options", bound=ResumeOptions)
+Options = TypeVar("Options", bound=SharedOptions)
 
 
 def read_options(

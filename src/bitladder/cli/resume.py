@@ -8,6 +8,8 @@ DETAILS = """\
 keys:
   data.KEY=VALUE          what is different here: data.root=FOLDER; the data must be the same
   allow=[package]         let the run's configuration name code of this package
+  trust_loggers=true      let its loggers write and send where its configuration says: to wandb's
+                          servers, to a server or another folder of MLflow's
 
 The run goes on in its own directory, from checkpoints/last.ckpt or, if that is damaged, from the
 one before it, and ends with the weights, metrics and files of a run that was never stopped. Where

@@ -1,8 +1,7 @@
 """Going on with a run in its own directory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from rich.console import Console
@@ -16,13 +15,12 @@ from bitladder.cli.reopen import BUILT, reopen
 from bitladder.cli.rules import check
 from bitladder.cli.schema import Config
 from bitladder.cli.training import check_start, go_through
+from bitladder.cli.trusted_loggers import check_loggers
+from bitladder.cli.trusted_parts import WRITERS, check_parts
 from bitladder.errors import UserError
 from bitladder.runs import RunDirectory, read_json
 from bitladder.runs.manifest import package_versions
 from bitladder.runs.sealed import damage
-
-WRITERS = ("precision", "quantization", "trainer", "callbacks", "logger")
-"""What is built beside model and data; these may write files."""
 
 
 def resume(path: str, texts: Sequence[str]) -> int:
@@ -46,13 +44,17 @@ def resume(path: str, texts: Sequence[str]) -> int:
         console.print("the run is completed: nothing is left to do")
         console.print(str(run.directory.path), highlight=False)
         return 0
+    check_links(run.directory)
     with lock(run.directory):
         return _go_on(run, options, data, console)
 
 
 def _go_on(run: FinishedRun, options: ResumeOptions, data: Sequence[str], console: Console) -> int:
     directory = run.directory
-    config = reopen(run, allow=options.allow, data=data, built=(*BUILT, *WRITERS))
+    config = reopen(run, allow=options.allow, data=data, built=(*BUILT, *WRITERS, "logger"))
+    check_parts(run.values, WRITERS, options.allow)
+    if not options.trust_loggers:
+        check_loggers(run.values, options.allow)
     check_resumable(run, config)
     check(config)
     quiet_libraries()
@@ -77,15 +79,29 @@ def _go_on(run: FinishedRun, options: ResumeOptions, data: Sequence[str], consol
     return go_through(config, parts, directory, console, start=start, anew=anew)
 
 
+def check_links(directory: RunDirectory) -> None:
+    """Refuse a directory in which a file to be read or written is one elsewhere.
+
+    What lies deeper is of loggers' processes that are over, and is neither read nor written: wandb
+    itself has a link to its cache there.
+
+    Raises:
+        UserError: Names the first link that leads out of the directory.
+    """
+    folders = (directory.checkpoints, directory.tensorboard, directory.wandb)
+    for folder in (directory.path, *folders):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            inside(directory, path)
+
+
 def check_resumable(run: FinishedRun, config: Config) -> None:
-    """Refuse a run that cannot go on to the same end, or would write beyond its directory.
+    """Refuse a run that cannot go on to the same end.
 
     Raises:
         UserError: Says what is in the way.
     """
     directory = run.directory
-    manifest = inside(directory, directory.manifest)
-    if manifest.exists() and "source" in read_json(manifest):
+    if directory.manifest.exists() and "source" in read_json(directory.manifest):
         raise UserError(f"{directory.path} was made by bitladder quantize: run that again")
     targets = [node.get("_target_", "") for node in config.callbacks.values()]
     if not any(target.endswith(".LastCheckpoint") for target in targets):
@@ -94,17 +110,6 @@ def check_resumable(run: FinishedRun, config: Config) -> None:
             " bitladder.callbacks.LastCheckpoint; start from one that it has, with bitladder train"
             " checkpoint=FILE"
         )
-    for section in WRITERS:
-        for where, text in _texts(run.values.get(section), section):
-            if Path(text).is_absolute() or ".." in Path(text).parts:
-                leads_out = (
-                    not (directory.path / text).resolve().is_relative_to(directory.path.resolve())
-                )
-                if leads_out:
-                    raise UserError(
-                        f"{where}={text} leads out of the run directory, and a run that goes on"
-                        " writes nowhere else: change it in config.yaml if it is yours"
-                    )
 
 
 def last_whole(directory: RunDirectory, console: Console) -> Path | None:
@@ -113,11 +118,11 @@ def last_whole(directory: RunDirectory, console: Console) -> Path | None:
     A damaged one is set aside, so that the next checkpoint does not push out the whole one.
 
     Raises:
-        UserError: There are checkpoints and none is whole, or one leads out of the directory.
+        UserError: There are checkpoints and none is whole.
     """
     damaged = []
     for path in (directory.last_checkpoint, directory.previous_checkpoint):
-        if not inside(directory, path).exists():
+        if not path.exists():
             continue
         reason = damage(path)
         if reason is None:
@@ -157,15 +162,3 @@ def _sweep_up(directory: RunDirectory) -> None:
     for folder in (directory.path, directory.checkpoints):
         for path in folder.glob(".*.tmp"):
             path.unlink()
-
-
-def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Every text in a tree of containers, with its place."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(item, f"{where}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(item, f"{where}[{index}]")
-    elif isinstance(value, str):
-        yield where, value

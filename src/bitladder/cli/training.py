@@ -1,6 +1,5 @@
 """One run, from a checked configuration to a table of its rungs."""
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from bitladder.cli.tracking import (
     notes,
     wandb_records,
 )
+from bitladder.cli.trusted_loggers import resume_command
 from bitladder.errors import RankZeroError
 from bitladder.quantization import Call
 from bitladder.runs import (
@@ -99,12 +99,14 @@ def go_through(
         start: The checkpoint that training goes on from.
         anew: Whether the directory is to say where the run comes from.
     """
-    go_on = f"go on with: bitladder resume {shlex.quote(str(directory.path))}"
+    go_on = f"go on with: {resume_command(config, directory)}"
     with logs_in(directory.log_of(rank())), failure_recorded(config, directory, go_on=go_on):
         try:
             with interruptible():
                 results = _run(config, parts, directory, console, start, anew)
-        except RankZeroError:
+        except (RankZeroError, KeyboardInterrupt):
+            if rank() == 0:
+                raise
             return 0  # Rank 0 says it, and what the run's status is.
     if results is not None:
         console.print(ladder_table(results))

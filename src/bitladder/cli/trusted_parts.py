@@ -34,13 +34,28 @@ ARGUMENTS = {
         *("every_n_epochs", "save_on_train_epoch_end", "enable_version_counter"),
         "save_on_exception",
     },
+    "lightning.pytorch.callbacks.EarlyStopping": {
+        *("monitor", "min_delta", "patience", "verbose", "mode", "strict", "check_finite"),
+        *("stopping_threshold", "divergence_threshold", "check_on_train_epoch_end"),
+    },
     "lightning.pytorch.callbacks.LearningRateMonitor": {
         *("logging_interval", "log_momentum", "log_weight_decay"),
     },
     "lightning.pytorch.callbacks.RichProgressBar": {"refresh_rate", "leave"},
+    "bitladder.cli.csv_logger.CSVLogger": {"prefix", "flush_logs_every_n_steps"},
+    "lightning.pytorch.loggers.TensorBoardLogger": {
+        *("default_hp_metric", "prefix", "log_graph", "max_queue", "flush_secs"),
+    },
+    "lightning.pytorch.loggers.WandbLogger": {
+        *("project", "entity", "name", "group", "job_type", "tags", "notes", "offline"),
+        *("prefix", "log_model", "checkpoint_name", "add_file_policy"),
+    },
+    "lightning.pytorch.loggers.MLFlowLogger": {
+        *("experiment_name", "run_name", "tags", "prefix", "log_model", "synchronous"),
+    },
 }
-"""Of Lightning's classes, all that may be given: others of their arguments name folders, profilers,
-plugins or services. What is no key here is not built, unless it is bitladder's own or allowed."""
+"""All that these classes may be given: others of their arguments name folders, profilers, plugins,
+servers or other runs. What is no key here is not built, unless it is bitladder's own or allowed."""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 
@@ -58,7 +73,7 @@ def check_parts(
 
     Args:
         values: A run's configuration, plain containers, whose targets are trusted.
-        sections: Those of `WRITERS` that are going to be built.
+        sections: Those of `WRITERS`, or ``logger``, that are going to be built.
         allow: Packages that the user trusts; what is theirs may be given anything but paths that
             lead out of the run directory.
 
@@ -72,7 +87,7 @@ def check_parts(
                     f"{where}={text} leads out of the run directory, and a run that is taken from"
                     " its directory writes nowhere else"
                 )
-        for where, node in _nodes(values.get(section), section):
+        for where, node in nodes(values.get(section), section):
             if not within(node["_target_"], allow):
                 _check_node(node, where)
 
@@ -82,14 +97,17 @@ def _check_node(node: dict[str, Any], where: str) -> None:
     known = ARGUMENTS.get(target)
     if known is None and not target.startswith(("bitladder.", "torch.optim.")):
         raise UserError(
-            f"{where}._target_={target}: it is not known what this may be given; write"
-            f" allow=[{target.rpartition('.')[0]}] if you trust it"
+            f"{where}._target_={target}: it is not known what this may be given"
+            f"{_remedy(target, where)}"
         )
     for key, value in node.items():
         place = f"{where}.{key}"
         refused = key not in {*known, "_target_"} if known else key in (*FOLDERS, "_args_")
         if refused:
-            raise UserError(f"{place}: a run that is taken from its directory may not give it")
+            raise UserError(
+                f"{place}: a run that is taken from its directory may not give it"
+                f"{_remedy(target, where)}"
+            )
         if key == "strategy" and value not in STRATEGIES:
             raise UserError(f"{place}={value}: only {', '.join(STRATEGIES)} may be given")
         if key == "filename" and not FILE_NAME.fullmatch(str(value)):  # null is Lightning's own
@@ -98,21 +116,28 @@ def _check_node(node: dict[str, Any], where: str) -> None:
             )
 
 
+def _remedy(target: str, where: str) -> str:
+    """What lets a part have any argument: for ours nothing; loggers have a word of their own."""
+    if target.startswith("bitladder.") or where.startswith("logger."):
+        return ""
+    return f"; write allow=[{target.rpartition('.')[0]}] if you trust it"
+
+
 def _leads_out(text: str) -> bool:
     path = PurePosixPath(text)
     return path.is_absolute() or ".." in path.parts or text.startswith("~") or "://" in text
 
 
-def _nodes(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def nodes(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every node with a target in a tree, wherever it stands, with its place."""
     if isinstance(value, dict):
         if "_target_" in value:
             yield where, value
         for key, item in value.items():
-            yield from _nodes(item, f"{where}.{key}")
+            yield from nodes(item, f"{where}.{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _nodes(item, f"{where}[{index}]")
+            yield from nodes(item, f"{where}[{index}]")
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
