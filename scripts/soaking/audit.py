@@ -29,7 +29,7 @@ DOCUMENTS = {
 def audit(directory: RunDirectory) -> list[str]:
     """Look at every file under its final name, whatever became of its writer.
 
-    Hidden files and logs claim nothing. A run that says it is completed claims all of its files.
+    Hidden files, logs and wandb's own claim nothing. A completed run claims all of its files.
 
     Returns:
         A line for each that is not what it claims to be.
@@ -37,10 +37,16 @@ def audit(directory: RunDirectory) -> list[str]:
     found = [
         f"{path.relative_to(directory.path)}: {reason}"
         for path in sorted(directory.path.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.suffix in CHECKS
+        if path.is_file() and path.suffix in CHECKS and not _claims_nothing(path, directory)
         for reason in _reasons(path)
     ]
     return found or [*_claims_of_manifest(directory), *_claims_of_results(directory)]
+
+
+def _claims_nothing(path: Path, directory: RunDirectory) -> bool:
+    """Whether it has no final name, or is wandb's own."""
+    parts = path.relative_to(directory.path).parts
+    return parts[0] == directory.wandb.name or any(part.startswith(".") for part in parts)
 
 
 def _reasons(path: Path) -> Iterator[str]:

@@ -201,6 +201,17 @@ def test_without_a_whole_checkpoint_it_says_so(
     assert "no checkpoint of" in error_of(capsys, str(run))
 
 
+def test_what_a_kill_left_half_written_is_removed(stopped: Callable[..., Path]) -> None:
+    run = stopped()
+    left = (".results.json.0123abcd.tmp", "checkpoints/.last.ckpt.0123abcd.tmp", ".unproven-x.onnx")
+    for name in left:
+        (run / name).touch()
+    (run / ".compile-x").mkdir()
+    (run / ".compile-x" / "model_int8.pt2").touch()
+    assert main(["resume", str(run)]) == 0
+    assert not list(run.rglob(".*"))
+
+
 def test_two_processes_on_one_run_are_refused(
     stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -442,7 +453,8 @@ def kill_and_resume(tmp_path: Path, number: int, before: int, *arguments: str) -
             assert status == -sent
         else:
             assert status == 128 + sent, error
-            assert error == f"bitladder: interrupted; go on with: bitladder resume {run}"
+            go_on = f"bitladder resume {run} 'allow=[killer]'"
+            assert error == f"bitladder: interrupted; go on with: {go_on}"
             saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
             assert saved["global_step"] >= before
     again = ["resume", str(runs[0]), "allow=[killer]"]

@@ -74,7 +74,8 @@ def trained(folder: Path, name: str, *arguments: str, number: int | None = None)
     (run,) = (folder / name).iterdir()
     if number == signal.SIGTERM:
         (line,) = done.stderr.strip().splitlines()
-        assert line == f"bitladder: interrupted; go on with: bitladder resume {run}"
+        go_on = f"bitladder resume {run} 'allow=[killer]'"
+        assert line == f"bitladder: interrupted; go on with: {go_on}"
     return run
 
 

@@ -1,5 +1,6 @@
 """Going on with a run in its own directory."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from bitladder.errors import UserError
 from bitladder.runs import RunDirectory, read_json
 from bitladder.runs.manifest import package_versions
 from bitladder.runs.sealed import damage
+
+LEFT_BEHIND = (".*.tmp", "checkpoints/.*.tmp", ".compile-*", ".unproven-*")
+"""What a process writes to before it gives the file its name, and leaves when it is killed."""
 
 
 def resume(path: str, texts: Sequence[str]) -> int:
@@ -159,6 +163,6 @@ def _tell_differences(directory: RunDirectory, config: Config, console: Console)
 def _sweep_up(directory: RunDirectory) -> None:
     """Remove what the process before left half done, and its verdict."""
     directory.results.unlink(missing_ok=True)
-    for folder in (directory.path, directory.checkpoints):
-        for path in folder.glob(".*.tmp"):
-            path.unlink()
+    for pattern in LEFT_BEHIND:
+        for path in directory.path.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

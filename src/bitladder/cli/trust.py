@@ -47,11 +47,27 @@ def check_trusted(
             if not isinstance(target, str) or not all(map(str.isidentifier, target.split("."))):
                 raise UserError(f"{where}={target}: it is no dotted path of a class or function")
             if target not in shipped and not _of_library(target) and not within(target, allow):
-                package = target.partition(".")[0]
                 raise UserError(
                     f"{where}={target}: the run names code that is not bitladder's own, and"
-                    f" reading a run does not execute it; write allow=[{package}] if you trust it"
+                    f" reading a run does not execute it; write allow=[{_package(target)}] if you"
+                    " trust it"
                 )
+
+
+def own_packages(values: Mapping[str, Any], sections: Collection[str]) -> list[str]:
+    """The packages that :func:`check_trusted` has to be allowed for a configuration."""
+    return sorted(
+        {
+            _package(target)
+            for section in sections
+            for _, target in _targets(values.get(section), section)
+            if target not in _shipped(section) and not _of_library(target)
+        }
+    )
+
+
+def _package(target: str) -> str:
+    return target.partition(".")[0]
 
 
 def _shipped(section: str) -> set[str]:

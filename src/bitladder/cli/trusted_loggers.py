@@ -12,8 +12,10 @@ from typing import Any
 import yaml
 
 from bitladder.cli.configs import conf_dir
+from bitladder.cli.reopen import BUILT
 from bitladder.cli.schema import Config
-from bitladder.cli.trusted_parts import check_parts, nodes
+from bitladder.cli.trust import own_packages
+from bitladder.cli.trusted_parts import WRITERS, check_parts, nodes
 from bitladder.errors import UserError
 from bitladder.runs import RunDirectory
 
@@ -51,9 +53,12 @@ def check_loggers(values: Mapping[str, Any], allow: Collection[str]) -> None:
 
 def resume_command(config: Config, directory: RunDirectory) -> str:
     """What to type to go on with a run of one's own."""
-    words = ["bitladder", "resume", str(directory.path)]
+    words, values = ["bitladder", "resume", str(directory.path)], config.model_dump()
+    own = own_packages(values, (*BUILT, *WRITERS, "logger"))
+    if own:
+        words.append(f"allow=[{','.join(own)}]")
     try:
-        check_loggers(config.model_dump(), ())
+        check_loggers(values, own)
     except UserError:
         words.append("trust_loggers=true")
     return shlex.join(words)
