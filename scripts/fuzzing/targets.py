@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from mutate import damage_bytes, damage_file, damage_text
 
-from bitladder.cli import evaluating
+from bitladder.callbacks import FiniteGuard, Quantization
+from bitladder.cli import evaluating, reproducing, training
 from bitladder.cli.checkpoint import load_weights
 from bitladder.cli.main import main
 from bitladder.cli.reopen import reopen
@@ -67,15 +68,9 @@ def evaluate(run: Path, dice: random.Random) -> int:
 
 def quantize(run: Path, dice: random.Random) -> int:
     """The same for the other command, up to where it would calibrate."""
-    from bitladder.callbacks import Quantization
-
     names = ("results.json", "manifest.json", "config.yaml", "checkpoints/best.ckpt")
     damage_file(run / dice.choice(names), dice)
-
-    def enough(*_: object) -> None:
-        raise RunError("it was read")
-
-    with patch.object(Quantization, "after_training", enough):
+    with patch.object(Quantization, "after_training", _enough):
         return main(["quantize", f"run={run}", f"paths.runs={run / 'runs'}"])
 
 
@@ -147,12 +142,40 @@ def arrays(run: Path, dice: random.Random) -> int:
     return main(["predict", str(run / "model_int8_program.pt2"), "--input", str(run / "x.npy")])
 
 
+def resume(run: Path, dice: random.Random) -> int:
+    """A run that was interrupted, read, built and restored up to its next batch."""
+    (run / "results.json").unlink()
+    names = ("manifest.json", "config.yaml", "metrics.csv")
+    checkpoints = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt", "checkpoints/best.ckpt")
+    damage_file(run / dice.choice((*names, *checkpoints)), dice)
+    with (
+        patch.object(FiniteGuard, "on_train_batch_start", _enough),
+        patch.object(Quantization, "on_fit_end", _enough),
+        patch.object(training, "measure", _enough),
+    ):
+        return main(["resume", str(run)])
+
+
+def reproduce(run: Path, dice: random.Random) -> int:
+    """A finished run, read and built up to where it would be repeated."""
+    names = ("manifest.json", "config.yaml", "metrics.csv", "results.json", "quantization.json")
+    damage_file(run / dice.choice((*names, "predictions.npz", "checkpoints/last.ckpt")), dice)
+    with patch.object(reproducing, "go_through", _enough):
+        return main(["reproduce", str(run), f"paths.runs={run / 'runs'}"])
+
+
+def _enough(*_: object, **__: object) -> None:
+    raise RunError("it was read")
+
+
 TARGETS: dict[str, tuple[Target, int]] = {
     "overrides": (overrides, 3),
     "record": (record, 2),
     "report": (report, 3),
     "evaluate": (evaluate, 4),
     "quantize": (quantize, 4),
+    "resume": (resume, 4),
+    "reproduce": (reproduce, 3),
     "checkpoint": (checkpoint, 2),
     "idx": (idx, 1),
     "artifact": (artifact, 4),

@@ -99,6 +99,7 @@ def test_every_number_is_a_float(value: float) -> None:
         (Literal["min", "max"], "min, max"),
         (bool, "true or false"),
         (nn.Module, "Module"),
+        (Callable[[int], bool] | None, "Callable or null"),
     ],
 )
 def test_types_in_words(expected: object, words: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from bitladder.cli.csv_logger import CSVLogger
+from bitladder.errors import UserError
 
 
 def logger(folder: Path) -> CSVLogger:
@@ -51,6 +52,41 @@ def test_the_file_is_the_one_of_an_uninterrupted_run(tmp_path: Path) -> None:
     log(three, 1)
     log(three, 2, 3, key="accuracy")
     assert (whole / "metrics.csv").read_bytes() == (killed / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b"0.5", b"0.4", id="a value"),
+        pytest.param(b"0.5", b"0.\xff", id="no text"),
+        pytest.param(b",0.5,1\r\n", b"", id="a row"),
+        pytest.param(b"loss", b"lost", id="a name"),
+        pytest.param(b"0.5", b'"0.5', id="a quote"),
+    ],
+)
+def test_rows_that_are_not_those_that_were_logged_are_refused(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    first = logger(tmp_path)
+    log(first, 0, 1, 2)
+    log(first, 3, key="accuracy")
+    path, state = tmp_path / "metrics.csv", first.state_dict()
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(UserError, match=r"metrics\.csv is not what the run wrote"):
+        logger(tmp_path).load_state_dict(state)
+
+
+def test_a_file_that_is_gone_begins_anew(tmp_path: Path) -> None:
+    first = logger(tmp_path)
+    log(first, 0, 1)
+    state = first.state_dict()
+    (tmp_path / "metrics.csv").unlink()
+    second = logger(tmp_path)
+    second.load_state_dict(state)
+    log(second, 2)
+    assert steps(tmp_path) == [2]
 
 
 def test_without_a_checkpoint_the_file_starts_anew(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def described(expected: Any) -> str:
         members = get_args(expected)
         writable = [m for m in members if m in _WRITABLE or get_origin(m) is not None]
         return " or ".join(dict.fromkeys(described(member) for member in writable or members))
-    inner = [described(item) for item in get_args(expected) if item is not Ellipsis]
-    if origin in (list, tuple, Iterable, Sequence) and inner:
+    if origin in (list, tuple, Iterable, Sequence) and (items := get_args(expected)):
+        inner = [described(item) for item in items if item is not Ellipsis]
         return f"a list of {', '.join(dict.fromkeys(inner))}"
     base = origin or expected
     return _WRITABLE.get(base) or getattr(base, "__name__", str(base))

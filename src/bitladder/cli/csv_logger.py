@@ -1,7 +1,10 @@
 """metrics.csv: whole at every moment, and continued by the run that goes on."""
 
 import csv
+import hashlib
 import io
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger as LightningCSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from bitladder.errors import UserError
 from bitladder.runs import write_atomic
 
 
@@ -28,15 +32,21 @@ class CSVLogger(LightningCSVLogger):
         return self._experiment  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many rows are in the file, with what was logged so far."""
+        """How many rows are in the file, with what was logged so far, and their hash."""
         self.save()
-        return {"rows": getattr(self._experiment, "rows", 0)}
+        if not isinstance(self._experiment, _Writer):
+            return {"rows": 0}
+        return {"rows": self._experiment.rows, "sha256": self._experiment.content.hexdigest()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the first rows of the file that is there, and go on after them."""
+        """Keep the first rows of the file that is there, and go on after them.
+
+        Raises:
+            UserError: If they are not those that were logged.
+        """
         experiment = self.experiment
         if isinstance(experiment, _Writer):  # the other ranks write nothing
-            experiment.go_on_after(state_dict["rows"])
+            experiment.go_on_after(state_dict["rows"], state_dict.get("sha256"))
 
 
 class _Writer(ExperimentWriter):
@@ -46,6 +56,7 @@ class _Writer(ExperimentWriter):
         super().__init__(log_dir)
         self.path = Path(self.metrics_file_path)
         self.rows = 0
+        self.content = hashlib.sha256()
 
     def save(self) -> None:
         """Bring the rows that were logged to the file."""
@@ -57,16 +68,36 @@ class _Writer(ExperimentWriter):
         else:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
-        self.rows += len(self.metrics)
+        self._count(self.metrics)
         self.metrics = []
 
-    def go_on_after(self, rows: int) -> None:
-        """Drop what a run wrote after its checkpoint; what is missing stays missing."""
-        kept = self._read()[:rows]
+    def go_on_after(self, rows: int, sha256: str | None) -> None:
+        """Drop what a run wrote after its checkpoint. A file that is gone stays gone.
+
+        Raises:
+            UserError: If the rows before it are not those that were written.
+        """
+        try:
+            kept = self._read()[:rows]
+            self._count(kept)
+        except (UnicodeDecodeError, csv.Error):
+            kept = []  # and nothing of what was counted is it
+        known = sha256 in (None, self.content.hexdigest())
+        if self.path.exists() and not known:
+            raise UserError(
+                f"{self.path} is not what the run wrote before its checkpoint: it is damaged or was"
+                " edited; remove it to go on with a new one"
+            )
         self.metrics_keys = sorted({key for row in kept for key, value in row.items() if value})
-        self.rows = len(kept)
         if kept:
             self._rewrite(kept)
+
+    def _count(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to the hash of the content, which no later column changes."""
+        self.rows += len(rows)
+        for row in rows:
+            cells = {key: str(value) for key, value in row.items() if value not in (None, "")}
+            self.content.update(json.dumps(cells, sort_keys=True).encode())
 
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.exists():
