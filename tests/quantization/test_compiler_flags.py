@@ -26,7 +26,7 @@ def test_a_package_that_nobody_uses_any_more_is_unloaded(
     assert len(mapped() - before) == 1
     del run
     gc.collect()
-    assert mapped() == before
+    assert not mapped() - before
 
 
 def test_the_configured_contraction_stays_as_it_is() -> None:
@@ -35,7 +35,7 @@ def test_the_configured_contraction_stays_as_it_is() -> None:
 
 
 def test_a_runtime_that_is_not_known_gets_the_real_headers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiler_flags.runtime_flags().count(" -I") == 2
+    assert f" -I{compiler_flags._INCLUDE / 'device'}" in compiler_flags.runtime_flags()
     monkeypatch.setattr(compiler_flags, "_ONE_USE_OF_REGEX", [])
     monkeypatch.setattr(compiler_flags, "_ONE_THREAD_LOCAL", [])
     assert " -I" not in compiler_flags.runtime_flags()
