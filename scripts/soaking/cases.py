@@ -1,4 +1,4 @@
-"""Which runs are killed: every precision with every quantization that a CPU trains, all small."""
+"""Which runs are killed: every precision with every quantization, all of them small."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,10 @@ PRECISIONS = {
     "bf16": (),
     "bf16_true": ("precision.stochastic_rounding=true",),
     "fp8": ("precision.emulate=true",),
+    "tf32": (),
 }
+ONLY_GPU = ("tf32",)
+
 QUANTIZATIONS = {
     "none": (),
     "dynamic": (),
@@ -50,15 +53,17 @@ class Case:
         return f"{self.precision}-{self.quantization}"
 
 
-def cases() -> list[Case]:
-    """Every pair."""
-    pairs = [(p, q) for p in PRECISIONS for q in QUANTIZATIONS]
+def cases(trainer: str = "cpu") -> list[Case]:
+    """Every pair that can be trained there: ``cpu`` or ``gpu``."""
+    on_gpu = trainer == "gpu"
+    pairs = [(p, q) for p in PRECISIONS for q in QUANTIZATIONS if on_gpu or p not in ONLY_GPU]
     return [
         Case(
             precision,
             quantization,
             (
                 *SMALL,
+                f"trainer={trainer}",
                 *(f"precision={precision}", f"quantization={quantization}"),
                 *(*PRECISIONS[precision], *QUANTIZATIONS[quantization]),
                 *(MORE if index % 3 == 1 else ()),

@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="pairs such as fp16-qat, or faults; with commas")
+    parser.add_argument("--trainer", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--faults", action="store_true", help="no kills, only the other faults")
     parser.add_argument("--folder", type=Path, help="where the runs go, and stay")
     parser.add_argument("--out", type=Path, default=Path("soak.json"), help="the figures")
@@ -120,7 +121,7 @@ def main() -> None:
     console = Console(soft_wrap=True)
     console.print(f"seed {arguments.seed}, torch {torch.__version__}, {platform.processor()}")
     only = [name for name in arguments.only.split(",") if name]
-    chosen = [case for case in cases() if not only or case.name in only]
+    chosen = [case for case in cases(arguments.trainer) if not only or case.name in only]
     faults = {name: x for name, x in FAULTS.items() if not only or name in only}
     with ExitStack() as stack:
         folder = arguments.folder and arguments.folder.absolute()

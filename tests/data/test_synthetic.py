@@ -34,6 +34,7 @@ def test_is_ready_in_no_time() -> None:
         ({"num_classes": 1}, "data.num_classes=1: write a number of at least 2"),
         ({"input_shape": (8, 8)}, r"data.input_shape=\(8, 8\): write \[channels, height, width\]"),
         ({"input_shape": (1, 0, 8)}, r"data.input_shape=\(1, 0, 8\)"),
+        ({"input_shape": (1, 10**40, 8)}, "are too many: write at most 1073741824 pixels"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:

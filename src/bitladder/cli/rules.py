@@ -38,7 +38,8 @@ def cuda_device(config: Config) -> str | None:
 
 def fp8_quantization(config: Config) -> str | None:
     """Layers that round to int8 compute in bf16: fp8 would round them again, more coarsely."""
-    rounds_at_once = config.quantization["method"] == "qat" and not config.quantization.get("start")
+    quantization = config.quantization
+    rounds_at_once = quantization.get("method") == "qat" and not quantization.get("start")
     if rounds_at_once and config.precision["_target_"].endswith(".Fp8Precision"):
         return (
             "precision=fp8 with quantization=qat would train nothing in fp8, whose steps are"

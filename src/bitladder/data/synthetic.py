@@ -1,5 +1,6 @@
 """Made-up images: small, fast, learnable."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,9 @@ from bitladder.data.images import Images, Normalization
 from bitladder.data.sampler import seeded_generator
 from bitladder.data.splits import Splits, split
 from bitladder.errors import UserError
+
+MOST_VALUES = 2**30
+"""Pixels of all channels and images together: made in memory, as a few GB of floats."""
 
 
 class Synthetic(ImageDataModule):
@@ -46,6 +50,12 @@ class Synthetic(ImageDataModule):
             raise UserError(
                 f"data.input_shape={tuple(input_shape)}: write [channels, height, width], each at"
                 " least 1"
+            )
+        values = num_samples * math.prod(input_shape)
+        if values > MOST_VALUES:
+            raise UserError(
+                f"data.num_samples={num_samples} of data.input_shape={tuple(input_shape)} are too"
+                f" many: write at most {MOST_VALUES} pixels in all"
             )
         channels, height, width = input_shape
         self.num_samples = num_samples

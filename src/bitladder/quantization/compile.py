@@ -1,14 +1,10 @@
 """From a module to one file that PyTorch alone loads and runs."""
 
 import logging
-import re
-import shlex
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -16,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch._inductor import config as inductor_config
-from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InductorError
 from torch.export import ExportedProgram
 
 from bitladder.durable import move_into_place
 from bitladder.errors import RunError, UserError
+from bitladder.quantization.compiler_flags import contraction_flags, runtime_flags
 from bitladder.quantization.example import example_call
 from bitladder.quantization.export_failure import why_not_exported
 from bitladder.quantization.hoist import hoist_rounding
@@ -39,13 +35,6 @@ _INDUCTOR_OPTIONS: dict[str, Any] = {
     # Who asks a package to check its inputs may still give it a batch of one.
     "aot_inductor.check_lowerbound": False,
 }
-
-# What include/regex replaces. A runtime that does anything else gets the real header.
-_ONE_USE_OF_REGEX = [
-    'std::regex re("(cpu|cuda|xpu|mps)(:([0-9]+))?");',
-    "std::smatch sm;",
-    "std::regex_match(device_str, sm, re);",
-]
 
 
 def trace(model: nn.Module, calls: Sequence[Call], *, target: str = "") -> ExportedProgram:
@@ -118,7 +107,7 @@ def write_package(program: ExportedProgram, path: Path, options: dict[str, Any])
     Args:
         program: What :func:`trace` gave.
         path: The file to write, ``*.pt2``; written whole or not at all.
-        options: Inductor's, beside those that keep a package small.
+        options: Inductor's, beside those of every package.
 
     Raises:
         RunError: If it cannot be compiled.
@@ -127,7 +116,7 @@ def write_package(program: ExportedProgram, path: Path, options: dict[str, Any])
     # Into memory first: where PyTorch's own writer meets a full disk it ends the process.
     content = BytesIO()
     # Inductor freezes weights, and so chooses int8 kernels, only where gradients are off.
-    with quiet(), torch.no_grad(), inductor_config.patch(_small() | inputs | options):
+    with quiet(), torch.no_grad(), inductor_config.patch(_options() | inputs | options):
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=content)
         except InductorError as error:
@@ -145,47 +134,16 @@ def load_package(path: Path) -> Any:
         return torch._inductor.aoti_load_package(str(path))
 
 
-def _small() -> dict[str, Any]:
-    """Options that keep a package small, as far as this version of PyTorch knows them."""
-    options = _INDUCTOR_OPTIONS | {"aot_inductor.compile_wrapper_opt_level": _runtime_flags()}
+def _options() -> dict[str, Any]:
+    """Options of every package, as far as this version of PyTorch knows them."""
+    options = _INDUCTOR_OPTIONS | {
+        # Inductor passes both on to the compiler as they are: the optimization level of the code
+        # around the kernels, and the floating-point contraction of all.
+        "aot_inductor.compile_wrapper_opt_level": runtime_flags(),
+        "cpp.enable_floating_point_contract_flag": contraction_flags(),
+    }
     known = inductor_config.get_config_copy()
     return {name: value for name, value in options.items() if name in known}
-
-
-def _runtime_flags() -> str:
-    """Flags for the code around the kernels, which should be small: it runs once a call.
-
-    Inductor has one option for them, the optimization level, and passes it on as it is.
-    """
-    flags = "Os -fvisibility=hidden"
-    if _links_with_lto(get_cpp_compiler()):
-        flags += " -flto"
-    header = Path(torch.__file__).parent / "include/torch/csrc/inductor/aoti_runtime/model_base.h"
-    uses = re.findall(r"std::(?:regex|smatch|regex_match|sregex\w+)\b.*", header.read_text())
-    if uses == _ONE_USE_OF_REGEX:
-        flags += f" -I{shlex.quote(str(Path(__file__).parent / 'include'))}"
-    return flags
-
-
-@cache
-def _links_with_lto(compiler: str) -> bool:
-    """Whether the compiler can optimize at link time; some installations lack the tool."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            compiler,
-            "-flto",
-            "-shared",
-            "-fPIC",
-            "-x",
-            "c++",
-            "-o",
-            f"{folder}/probe.so",
-            "-",
-        ]
-        probe = subprocess.run(
-            command, input="int one() { return 1; }", text=True, capture_output=True, check=False
-        )
-        return probe.returncode == 0
 
 
 def _reason(error: InductorError) -> str:
