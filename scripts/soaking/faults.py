@@ -230,7 +230,7 @@ def _with_wandb(place: Path, url: str) -> str:
         "WANDB_MODE": "online",
         "WANDB_API_KEY": "0" * 40,
     }
-    arguments = [*PTQ.arguments, "logger=default", "logger.wandb.mode=online"]
+    arguments = [*PTQ.arguments, "logger=[csv,wandb]", "logger.wandb.offline=false"]
     process = in_a_shell(["train", *arguments, f"paths.runs={place / 'runs'}"], environment, place)
     assert process.wait(LIMIT_SECONDS) == 0, (place / "shell.log").read_text()[-500:]
     run = run_in(place)

@@ -16,7 +16,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 from cases import Case, cases
-from faults import FAULTS
+from faults import FAULTS, Fault
 from kills import Outcome, killed_and_resumed, reference
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,9 +35,8 @@ from bitladder.runs import write_json
 
 def soak(
     kills: int, seed: int, parallel: int, folder: Path, console: Console, chosen: Sequence[Case]
-) -> list[Outcome]:
+) -> Iterator[Outcome]:
     """Kill until enough is killed; what is found is told at once."""
-    outcomes: list[Outcome] = []
     with ThreadPoolExecutor(parallel) as pool, _progress(console) as progress:
         bar = progress.add_task("whole runs", total=len(chosen))
         jobs = [pool.submit(reference, x, folder / "whole" / x.name) for x in chosen]
@@ -46,8 +45,8 @@ def soak(
             wholes.append(job.result())
             progress.advance(bar)
         bar = progress.add_task("kills", total=kills)
-        number, running = 0, set[Future[Outcome]]()
-        while (hit := sum(len(x.phases) for x in outcomes)) < kills or running:
+        number, hit, running = 0, 0, set[Future[Outcome]]()
+        while hit < kills or running:
             while hit + len(running) < kills and len(running) < parallel:
                 case, whole = chosen[number % len(chosen)], wholes[number % len(chosen)]
                 place = folder / f"{number:03}-{case.name}"
@@ -55,11 +54,11 @@ def soak(
                 number += 1
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for outcome in (job.result() for job in done):
-                outcomes.append(outcome)
+                hit += len(outcome.phases)
                 progress.advance(bar, len(outcome.phases))
                 if outcome.bad:
                     console.print(f"{seed}/{outcome.number}: {outcome}", markup=False)
-    return outcomes
+                yield outcome
 
 
 def _progress(console: Console) -> Progress:
@@ -87,23 +86,27 @@ def tables(outcomes: Sequence[Outcome], chosen: Sequence[Case]) -> list[Table]:
     return [table, where]
 
 
-def inject(chosen: dict[str, Callable[[Path], str]], folder: Path, console: Console) -> list[str]:
+def _save(path: Path, seed: int, outcomes: Sequence[Outcome], faults: Mapping[str, str]) -> None:
+    runs = [asdict(outcome) for outcome in outcomes]
+    write_json(path, {"seed": seed, "outcomes": runs, "faults": faults})
+
+
+def inject(chosen: Mapping[str, Fault], folder: Path, console: Console) -> dict[str, str]:
     """Let the faults of a machine happen to runs, and tell what came of each.
 
     Returns:
-        Those that did not end as they must.
+        What was told, which begins with ``ok`` if it ended as it must.
     """
-    bad = []
+    told = {}
     for name, fault in chosen.items():
         place = folder / "faults" / name.replace(" ", "-")
         place.mkdir(parents=True)
         try:
-            told = f"ok: {fault(place)}"
+            told[name] = f"ok: {fault(place)}"
         except AssertionError as error:
-            told = f"FAILED: {error}"
-            bad.append(name)
-        console.print(f"{name}: {told}", markup=False, highlight=False)
-    return bad
+            told[name] = f"FAILED: {error}"
+        console.print(f"{name}: {told[name]}", markup=False, highlight=False)
+    return told
 
 
 def main() -> None:
@@ -120,23 +123,29 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(soft_wrap=True)
     console.print(f"seed {arguments.seed}, torch {torch.__version__}, {platform.processor()}")
-    only = [name for name in arguments.only.split(",") if name]
-    chosen = [case for case in cases(arguments.trainer) if not only or case.name in only]
-    faults = {name: x for name, x in FAULTS.items() if not only or name in only}
+    pairs = {case.name: case for case in cases(arguments.trainer)}
+    only = [name for name in arguments.only.split(",") if name] or [*pairs, *FAULTS]
+    if unknown := [name for name in only if name not in (*pairs, *FAULTS)]:
+        parser.error(f"--only {unknown[0]}: write any of {', '.join((*pairs, *FAULTS))}")
+    chosen = [pairs[name] for name in only if name in pairs and not arguments.faults]
+    faults = {name: FAULTS[name] for name in only if name in FAULTS}
+    outcomes: list[Outcome] = []
     with ExitStack() as stack:
         folder = arguments.folder and arguments.folder.absolute()
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        outcomes: list[Outcome] = []
-        if not arguments.faults and chosen:
-            outcomes = soak(
+        if chosen:
+            for outcome in soak(
                 arguments.kills, arguments.seed, arguments.parallel, folder, console, chosen
-            )
+            ):
+                outcomes.append(outcome)
+                _save(arguments.out, arguments.seed, outcomes, {})
             for table in tables(outcomes, chosen):
                 console.print(table)
-        bad = inject(faults, folder, console)
-    write_json(arguments.out, {"seed": arguments.seed, "outcomes": [asdict(x) for x in outcomes]})
-    sys.exit(bool(bad) or any(x.bad for x in outcomes))
+        told = inject(faults, folder, console)
+    _save(arguments.out, arguments.seed, outcomes, told)
+    sound = all(line.startswith("ok") for line in told.values())
+    sys.exit(not sound or any(outcome.bad for outcome in outcomes))
 
 
 if __name__ == "__main__":

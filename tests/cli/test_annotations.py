@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bitladder.cli.annotations import annotation, described, fits, shown
+from bitladder.quantization import Weights
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -78,6 +79,8 @@ def test_a_value_of_the_right_type_fits(value: object, expected: object) -> None
         ("relu", nn.Module),
         (3, Callable[[int], int]),
         ("fast", float | Tensor),
+        ({"bits": 8}, Weights),
+        ({"bits": 8}, Weights | None),
     ],
 )
 def test_a_value_of_another_type_does_not_fit(value: object, expected: object) -> None:
