@@ -72,7 +72,14 @@ def sweep(runs: int, logger: str, sweeps: Path) -> dict[int, list[float]]:
         return start("memory:fast_job", arguments, log)
 
     chosen = (f"seed=range(1,{runs + 1})", "quantization=none", f"logger={logger}")
-    with patch.object(sweeping, "start", begin), redirect_stdout(io.StringIO()):
+    # The server imports this file by its name, and has only the environment to find it with.
+    folders = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    found = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    with (
+        patch.dict(os.environ, found),
+        patch.object(sweeping, "start", begin),
+        redirect_stdout(io.StringIO()),
+    ):
         status = bitladder(["train", "-m", *SMALL, *chosen, f"paths.sweeps={sweeps}"])
     assert status == 0, f"the sweep ended with {status}"
     return figures
