@@ -13,6 +13,7 @@ from bitladder.quantization import (
     Observer,
     PercentileObserver,
     Recipe,
+    Weights,
 )
 from bitladder.quantization.fake_quantize import DynamicQuantize, FakeQuantize
 from bitladder.quantization.layers import (
@@ -77,3 +78,20 @@ def test_a_range_a_token_leaves_layers_without_tokens_in_float() -> None:
         for method in ("dynamic", "qat"):
             reason = Recipe(method=method, activations=tokens).why_not(layer)
             assert bool(reason) == (twin in convolutions)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"weights": {"bits": 8}}, "quantization.weights is a dict: write quantization.weights"),
+        ({"activations": [Activations()]}, "quantization.activations is a list: write"),
+        ({"activations": Weights()}, "_target_=bitladder.quantization.Activations and its keys"),
+        ({"observer": lambda scheme: 3}, "quantization.observer makes a int, which is no Observer"),
+        ({"weight_observer": lambda: 3}, "quantization.weight_observer: .* takes 0 positional"),
+    ],
+)
+def test_what_is_no_grid_and_no_observer_is_refused(
+    arguments: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        Recipe(method="ptq", **arguments)

@@ -35,7 +35,7 @@ class Recipe:
 
     Raises:
         UserError: If ``method`` is none of ``dynamic``, ``ptq`` and ``qat``, does not fit the grid
-            of inputs, or an observer refuses its scheme or its arguments.
+            of inputs, a grid is none, or an observer refuses its scheme or its arguments.
     """
 
     method: Method
@@ -53,6 +53,8 @@ class Recipe:
         if self.method not in METHODS:
             choices = ", ".join(METHODS)
             raise UserError(f"quantization method {self.method!r} is not one of {choices}")
+        _check_kind("weights", self.weights, Weights)
+        _check_kind("activations", self.activations, Activations)
         if self.method == "ptq" and self.activations.per == "token":
             raise UserError(
                 "quantization.activations.per=token takes ranges as they come, there is nothing to"
@@ -102,9 +104,22 @@ class Recipe:
         return FakeQuantize(scheme, observer, memoryless=True)
 
 
+def _check_kind(key: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise UserError(
+            f"quantization.{key} is a {type(value).__name__}: write"
+            f" quantization.{key}._target_=bitladder.quantization.{kind.__name__} and its keys"
+        )
+
+
 def _observer(key: str, make: MakeObserver, scheme: Scheme) -> Observer:
     """An observer; what it refuses is said with the argument that asked for it."""
     try:
-        return make(scheme)
-    except (UserError, ValueError) as error:
+        observer = make(scheme)
+    except (UserError, ValueError, TypeError) as error:
         raise UserError(f"quantization.{key}: {error}") from error
+    if not isinstance(observer, Observer):
+        raise UserError(
+            f"quantization.{key} makes a {type(observer).__name__}, which is no Observer"
+        )
+    return observer
