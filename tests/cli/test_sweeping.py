@@ -1,16 +1,18 @@
 """``train -m`` by bitladder's own sweeper: what is asked, refused, gone on with."""
 
+import csv
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bitladder.cli import sweeping
 from bitladder.cli.main import main
-from bitladder.runs.sweep_directory import SweepDirectory
+from bitladder.runs.sweep_directory import JobRecord, SweepDirectory
 
 SMALL = ["data=synthetic", "model=mlp", "quantization=none", "logger=csv"]
 JOBS = Path(__file__).parents[1] / "sweeps"
@@ -200,31 +202,77 @@ def test_a_second_process_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "is being run by another process" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_sweep_that_is_killed_loses_its_running_job_alone(tmp_path: Path) -> None:
-    quick = ["trainer.max_epochs=1", "optimizer.lr=0.01", "model.hidden=[8]", "sweep.name=s"]
-    arguments = ["train", "-m", *SMALL, *quick, "seed=1,2,3"]
+def killed_in_its_second_job(
+    directory: SweepDirectory, arguments: Sequence[str]
+) -> list[JobRecord]:
+    """What a sweep's status files say after it was killed when that job had saved a checkpoint."""
     program = f"import sys; from bitladder.cli.main import main; sys.exit(main({arguments!r}))"
-    directory = SweepDirectory(tmp_path / "sweeps" / "s")
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program])
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        records = directory.records() if directory.plan.exists() else []
-        if len(records) == 3 and records[1].status == "running" and records[1].run:
+        _, second, *_ = directory.records() if directory.plan.exists() else [None, None]
+        run = second.run if second is not None and second.status == "running" else None
+        if run and (directory.path / run / "checkpoints/last.ckpt").exists():
             break
-        time.sleep(0.1)
+        time.sleep(0.02)
     process.kill()
     process.wait()
-    first, second, third = directory.records()
+    return directory.records()
+
+
+def untimed(path: Path) -> list[dict[str, str]]:
+    """A table without how long models take, and without their files' sizes, which vary by bytes."""
+    varying = ("latency", "size_bytes")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if not any(x in k for x in varying)} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_where_its_running_job_stood(tmp_path: Path) -> None:
+    quick = ["trainer.max_epochs=3", "optimizer.lr=0.01", "model.hidden=[8]", "sweep.name=s"]
+    often = "callbacks.last_checkpoint.every_n_steps=1"
+    arguments = ["train", "-m", *SMALL, *quick, often, "seed=1,2,3"]
+    directory = SweepDirectory(tmp_path / "sweeps" / "s")
+    first, second, third = killed_in_its_second_job(directory, arguments)
     assert (first.status, second.status, third.status) == ("completed", "running", "pending")
     assert main(arguments) == 0
     after = directory.records()
     assert [record.attempts for record in after] == [1, 2, 1]
     assert after[0] == first
+    assert after[1].run == second.run
     results = [
         json.loads((directory.path / str(x.run) / "results.json").read_text()) for x in after
     ]
     assert [result["seed"] for result in results] == [1, 2, 3]
+    log = directory.log_file(second.id).read_text()
+    assert "going on from" in log
+    assert "gone" not in log
+    arguments[-1:] = ["seed=2,4", "sweep.name=never-killed"]
+    assert main(arguments) == 0
+    whole = SweepDirectory(tmp_path / "sweeps" / "never-killed")
+    runs = [
+        directory.path / str(second.run),
+        whole.path / str(next(x.run for x in whole.records() if x.id == second.id)),
+    ]
+    metrics, never = (untimed(run / "metrics.csv") for run in runs)
+    assert len(metrics) > 5
+    assert metrics == never
+
+
+@pytest.mark.slow
+def test_a_job_that_cannot_go_on_says_so_and_begins_anew(tmp_path: Path) -> None:
+    quick = ["trainer.max_epochs=1", "optimizer.lr=0.01", "model.hidden=[8]", "sweep.name=s"]
+    arguments = ["train", "-m", *SMALL, *quick, "seed=1,2"]
+    directory = SweepDirectory(tmp_path / "sweeps" / "s")
+    _, second = killed_in_its_second_job(directory, arguments)
+    assert second.run is not None
+    config = directory.path / second.run / "config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.01", "lr: 0.02"))
+    assert main(arguments) == 0
+    log = directory.log_file(second.id).read_text()
+    assert f"{second.run} cannot go on: its configuration is another\nthe job begins anew\n" in log
+    assert directory.records()[1].run not in (None, second.run)
 
 
 @pytest.mark.slow

@@ -38,6 +38,14 @@ def test_a_folder_that_is_no_sweeps(tmp_path: Path) -> None:
     [
         ('{"schema_version": 1, "id": "0a1b"', "is not JSON"),
         ('{"schema_version": 1, "id": "0a1b"}', "is not whole: name"),
+        (
+            '{"schema_version": 1, "id": "0a", "name": "n", "overrides": [], "run": "../other"}',
+            "is not whole: run: String should match pattern",
+        ),
+        (
+            '{"schema_version": 1, "id": "a/b", "name": "n", "overrides": []}',
+            "is not whole: id: String should match pattern",
+        ),
         ('{"schema_version": 9}', "has schema_version 9, and this bitladder reads 1"),
     ],
 )

@@ -13,7 +13,7 @@ from bitladder.runs import Results, RunDirectory
 Tell = Callable[[str], None]
 
 
-def run(overrides: list[str], folder: str, tell: Tell) -> int:
+def run(overrides: list[str], folder: str, unfinished: str | None, tell: Tell) -> int:
     """``do=...`` says what; every start is noted in the folder."""
     values: dict[str, str] = dict(text.lstrip("+").split("=", 1) for text in overrides)
     what = values.get("do", "ok")
@@ -23,7 +23,7 @@ def run(overrides: list[str], folder: str, tell: Tell) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     directory = RunDirectory.create(Path(folder), f"run-{what}")
     tell(directory.path.name)
-    print(f"this is {what}")
+    print(f"this is {what}, after {unfinished}")
     if what == "raise":
         raise ValueError("a fault of ours")
     if what == "die":

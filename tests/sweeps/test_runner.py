@@ -37,9 +37,9 @@ def runner(
     directory = SweepDirectory(folder)
     directory.jobs.mkdir(exist_ok=True)
 
-    def begin(job: Job) -> JobProcess:
+    def begin(job: Job, unfinished: str | None) -> JobProcess:
         log = directory.log_file(job.id)
-        return start("sweep_jobs:run", (job.overrides, str(folder)), log)
+        return start("sweep_jobs:run", (job.overrides, str(folder), unfinished), log)
 
     return Runner(directory, begin, parallel, retries, on_failure, Silent())
 
@@ -90,6 +90,17 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     (second,) = [x for x in runner(tmp_path).run(what) if x.name == "do=die"]
     assert second.attempts == 2
     assert starts(tmp_path) == ["ok", "die", "hopeless", "die"]
+
+
+def test_what_was_killed_goes_on_and_what_failed_begins_anew(tmp_path: Path) -> None:
+    what = jobs("die", "fail")
+    killed, failed = runner(tmp_path).run(what)
+    before = killed.run
+    runner(tmp_path).run(what)
+    directory = SweepDirectory(tmp_path)
+    killed_log, failed_log = (directory.log_file(x.id).read_text() for x in (killed, failed))
+    assert f"this is die, after {before}\n" in killed_log
+    assert failed_log.count("this is fail, after None\n") == 2
 
 
 def test_a_completed_job_without_its_results_is_done_again(tmp_path: Path) -> None:

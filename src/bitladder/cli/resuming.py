@@ -1,13 +1,16 @@
 """Going on with a run in its own directory."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import yaml
 from rich.console import Console
 
-from bitladder.cli.assemble import assemble
+from bitladder.cli.assemble import Parts, assemble
 from bitladder.cli.finished import FinishedRun, inside
 from bitladder.cli.logs import quiet_libraries
 from bitladder.cli.options import ResumeOptions, read_options
@@ -50,15 +53,60 @@ def resume(path: str, texts: Sequence[str]) -> int:
         return 0
     check_links(run.directory)
     with lock(run.directory):
-        return _go_on(run, options, data, console)
+        config = reopen(run, allow=options.allow, data=data, built=(*BUILT, *WRITERS, "logger"))
+        check_parts(run.values, WRITERS, options.allow)
+        if not options.trust_loggers:
+            check_loggers(run.values, options.allow)
+        parts, start = prepare(run, config, console)
+        return _go_on(run, config, parts, start, console)
 
 
-def _go_on(run: FinishedRun, options: ResumeOptions, data: Sequence[str], console: Console) -> int:
-    directory = run.directory
-    config = reopen(run, allow=options.allow, data=data, built=(*BUILT, *WRITERS, "logger"))
-    check_parts(run.values, WRITERS, options.allow)
-    if not options.trust_loggers:
-        check_loggers(run.values, options.allow)
+def take_up(path: Path, config: Config) -> int | None:
+    """Go on with a run of a sweep that was killed or interrupted.
+
+    What is built is what the sweep asks for: the directory's own configuration is only compared.
+
+    Args:
+        path: The run's directory.
+        config: The job's, checked.
+
+    Returns:
+        The exit status, 0 too for a run that is completed already; None for one that cannot go on
+        and has not changed: why was said.
+
+    Raises:
+        UserError: If a part refuses what it was given.
+        RunError: If the run failed; its ``results.json`` then says so.
+    """
+    console = Console(soft_wrap=True)
+    try:
+        with ExitStack() as stack:
+            run = FinishedRun.open(str(path), allow_unfinished=True)
+            if run.results is not None:
+                return 0
+            if _but_for_paths(run.values) != _but_for_paths(yaml.safe_load(config.to_yaml())):
+                raise UserError("its configuration is another")
+            check_links(run.directory)
+            stack.enter_context(lock(run.directory))
+            parts, start = prepare(run, config, console)
+            held = stack.pop_all()
+    except UserError as error:
+        console.print(f"{path} cannot go on: {error}", markup=False, highlight=False)
+        return None
+    with held:
+        return _go_on(run, config, parts, start, console)
+
+
+def _but_for_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "paths"}
+
+
+def prepare(run: FinishedRun, config: Config, console: Console) -> tuple[Parts, str | None]:
+    """What a run that goes on needs: its parts, and the checkpoint that it goes on from, if any.
+
+    Raises:
+        UserError: If it cannot go on to the same end; nothing has changed then.
+    """
     check_resumable(run, config)
     check(config)
     quiet_libraries()
@@ -66,21 +114,30 @@ def _go_on(run: FinishedRun, options: ResumeOptions, data: Sequence[str], consol
     parts = assemble(config)
     if run.data_fingerprint not in (None, parts.data.fingerprint()):
         raise UserError(
-            f"the data are not those that {directory.path} was trained on: write data.root=FOLDER,"
-            " the one with the same data"
+            f"the data are not those that {run.directory.path} was trained on: write"
+            " data.root=FOLDER, the one with the same data"
         )
     start = config.checkpoint
-    if (checkpoint := last_whole(directory, console)) is not None:
+    if (checkpoint := last_whole(run.directory, console)) is not None:
         start = str(checkpoint)
-        step = check_start(start, config, parts).get("global_step")
+        content = check_start(start, config, parts)
+        step = content.get("global_step")
         console.print(f"going on from {checkpoint}, step {step}", highlight=False)
+        if _rows_logged(content) and not run.directory.metrics.exists():
+            console.print("metrics.csv is gone: it begins with what is logged from here on")
     else:
         console.print("nothing was saved yet: the run starts from its beginning")
+    return parts, start
+
+
+def _go_on(
+    run: FinishedRun, config: Config, parts: Parts, start: str | None, console: Console
+) -> int:
     if rank() == 0:
-        _tell_differences(directory, config, console)
-        _sweep_up(directory)
-    anew = not directory.manifest.exists()
-    return go_through(config, parts, directory, console, start=start, anew=anew)
+        _tell_versions(run.directory, console)
+        _sweep_up(run.directory)
+    anew = not run.directory.manifest.exists()
+    return go_through(config, parts, run.directory, console, start=start, anew=anew)
 
 
 def check_links(directory: RunDirectory) -> None:
@@ -144,20 +201,25 @@ def last_whole(directory: RunDirectory, console: Console) -> Path | None:
     return None
 
 
-def _tell_differences(directory: RunDirectory, config: Config, console: Console) -> None:
+def _rows_logged(content: Mapping[str, Any]) -> int:
+    """How many rows metrics.csv had when a checkpoint was written."""
+    states = content.get("callbacks", {}).values()
+    loggers = [x.get("loggers") for x in states if isinstance(x, dict)]
+    rows = [x.get("rows") for y in loggers if isinstance(y, dict) for x in y.values()]
+    return max((x for x in rows if isinstance(x, int)), default=0)
+
+
+def _tell_versions(directory: RunDirectory, console: Console) -> None:
     """Say aloud what keeps the end from being the very same."""
-    if directory.manifest.exists():
-        before, now = read_json(directory.manifest).get("packages"), package_versions()
-        for name, version in before.items() if isinstance(before, dict) else ():
-            if now.get(name) != version:
-                console.print(
-                    f"{name} is {now.get(name)} here and was {version}: the last bits may differ",
-                    highlight=False,
-                )
-    writes_csv = any(x.get("_target_", "").endswith(".CSVLogger") for x in config.logger.values())
-    started = directory.checkpoints.exists()
-    if writes_csv and started and not directory.metrics.exists():
-        console.print("metrics.csv is gone: the new one begins with what is logged from here on")
+    if not directory.manifest.exists():
+        return
+    before, now = read_json(directory.manifest).get("packages"), package_versions()
+    for name, version in before.items() if isinstance(before, dict) else ():
+        if now.get(name) != version:
+            console.print(
+                f"{name} is {now.get(name)} here and was {version}: the last bits may differ",
+                highlight=False,
+            )
 
 
 def _sweep_up(directory: RunDirectory) -> None:

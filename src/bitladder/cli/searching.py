@@ -110,8 +110,9 @@ class _Loop:
             if not candidates:
                 return
             jobs = [self._job(candidate) for candidate in candidates]
-            added = [job for job in jobs if job.id not in {known.id for known in self.plan.jobs}]
-            self.plan = SweepPlan(**{**vars(self.plan), "jobs": [*self.plan.jobs, *added]})
+            # A trial that is asked again may have got another floor.
+            known = {job.id: job for job in [*self.plan.jobs, *jobs]}
+            self.plan = SweepPlan(**{**vars(self.plan), "jobs": list(known.values())})
             self.directory.write_plan(self.plan)
             records = self.runner.run(jobs)
             told = [self._tell(*pair) for pair in zip(candidates, records, strict=True)]

@@ -229,8 +229,8 @@ def run_jobs(
 def make_runner(directory: SweepDirectory, settings: SweepSettings) -> Iterator[Runner]:
     """What runs jobs; the terminal shows them while the block lasts."""
 
-    def begin(job: Job) -> JobProcess:
-        arguments = (job.overrides, str(directory.path.resolve()))
+    def begin(job: Job, unfinished: str | None) -> JobProcess:
+        arguments = (job.overrides, str(directory.path.resolve()), unfinished)
         return start(JOB, arguments, directory.log_file(job.id))
 
     console = Console(soft_wrap=True)

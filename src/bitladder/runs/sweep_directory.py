@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bitladder.errors import UserError
 from bitladder.runs.files import read_json, write_json
@@ -16,6 +16,9 @@ from bitladder.runs.files import read_json, write_json
 SCHEMA_VERSION = 1
 
 JobStatus = Literal["pending", "running", "completed", "failed", "killed", "pruned"]
+
+FileName = Annotated[str, Field(pattern=r"^\w[^/\\]*$")]
+"""A name that leads to nowhere but the folder that it is looked up in."""
 
 Record = TypeVar("Record")
 
@@ -30,7 +33,7 @@ class Job:
         overrides: All that makes its configuration, as on the command line.
     """
 
-    id: str
+    id: FileName
     name: str
     overrides: list[str]
 
@@ -64,8 +67,8 @@ class JobRecord:
 
     Attributes:
         id: The job's, as are `name` and `overrides`.
-        status: ``running`` of a job whose sweep was killed, too: what is not ``completed`` or
-            ``pruned`` is done again.
+        status: ``running`` of a job whose sweep was killed, too. What is not ``completed`` or
+            ``pruned`` is started again; ``running`` and ``killed`` go on where they stood.
         attempts: How often it was started.
         run: The name of the run directory that counts, in the sweep's.
         exit_status: Of its process; negative for the signal that killed it.
@@ -74,12 +77,12 @@ class JobRecord:
         schema_version: Of the file's form.
     """
 
-    id: str
+    id: FileName
     name: str
     overrides: list[str]
     status: JobStatus = "pending"
     attempts: int = 0
-    run: str | None = None
+    run: FileName | None = None
     exit_status: int | None = None
     reason: str | None = None
     started: str | None = None

@@ -37,7 +37,8 @@ class Runner:
 
     Attributes:
         directory: The sweep's.
-        start: Starts a job.
+        start: Starts a job. Is given the run directory that it shall go on with, if it was killed
+            before.
         parallel: How many run at a time.
         retries: How often a job that failed or was killed is started again.
         on_failure: What one that failed for good means for those that have not started.
@@ -45,7 +46,7 @@ class Runner:
     """
 
     directory: SweepDirectory
-    start: Callable[[Job], JobProcess]
+    start: Callable[[Job, str | None], JobProcess]
     parallel: int
     retries: int
     on_failure: OnFailure
@@ -101,11 +102,15 @@ class Runner:
         return results.status == "completed"
 
     def _begin(self, job: Job, record: JobRecord) -> JobProcess:
+        # One whose sweep was killed is still called running. One that failed might do so again, or
+        # its code was mended since.
+        if record.status not in ("running", "killed"):
+            record.run = None
         record.status, record.attempts = "running", record.attempts + 1
-        record.run = record.exit_status = record.reason = record.ended = None
+        record.exit_status = record.reason = record.ended = None
         record.started = _now()
         self.directory.write_job(record)
-        return self.start(job)
+        return self.start(job, record.run)
 
     def _ended(self, running: dict[str, JobProcess], records: dict[str, JobRecord]) -> list[str]:
         """Wait a little, note the run directories told, and take out the jobs that ended."""
