@@ -1,5 +1,7 @@
 """The form of ``manifest.json``: what a run was made from."""
 
+from pydantic import Field
+
 from bitladder.runs.document import Document, Part
 
 
@@ -64,6 +66,46 @@ class Source(Part):
     """Of that file."""
 
 
+class Conditions(Part):
+    """What decides the last bits beside the code, the data and the seed, before training."""
+
+    cpu_capability: str
+    """The instructions that PyTorch's kernels use: `AVX2`."""
+    onednn: bool
+    """Whether oneDNN is there, as for the next two."""
+    mkl: bool
+    """Intel's Math Kernel Library."""
+    openmp: bool
+    """OpenMP."""
+    compiler: str | None
+    """The C++ compiler that artifacts are made with, by its first line; null without one."""
+    cuda: str | None
+    """The version that PyTorch was built with; null for one without CUDA."""
+    cudnn: int | None
+    """Its version; null without a GPU."""
+    cudnn_benchmark: bool
+    """Whether cuDNN chooses kernels by their speed."""
+    deterministic_algorithms: bool
+    """Whether PyTorch was told to use no others."""
+    deterministic_warn_only: bool
+    """Whether it only warns."""
+    variables: dict[str, str]
+    """Of the environment, those that choose kernels or threads."""
+
+
+class Tracking(Part):
+    """How a run of Weights & Biases was asked for, and how it runs."""
+
+    requested: str
+    """`online` or `offline`."""
+    effective: str
+    """The same, or `disabled`."""
+    id: str | None
+    """The run's."""
+    reason: str | None = None
+    """Why the two modes differ, where they do."""
+
+
 class Manifest(Document):
     """What a run was made from, written before training."""
 
@@ -91,5 +133,13 @@ class Manifest(Document):
     """The operating system."""
     hardware: Hardware
     """The machine."""
+    conditions: Conditions | None = None
+    """How it computes; null where an earlier version ran."""
+    not_deterministic: list[str] = Field(default_factory=list)
+    """Why a second run may differ in the last bits, a line a reason."""
+    tracking: dict[str, Tracking] = Field(default_factory=dict)
+    """By the logger's place in the configuration."""
+    start_sha256: str | None = None
+    """Of the checkpoint that the run started from, if there was one."""
     source: Source | None = None
     """Of a run that `bitladder quantize` made."""
