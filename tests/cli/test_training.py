@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -106,8 +107,18 @@ def test_the_artifact_gives_the_recorded_predictions_with_torch_alone(tmp_path: 
         f"model = torch._inductor.aoti_load_package({str(directory / 'model_int8.pt2')!r})\n"
         "x = torch.load('x.pt')\n"
         "torch.save([model(x[:1].clone()), model(x[:7].clone()), model(x)], 'y.pt')\n"
+        "try:\n"
+        "    model(x[..., :-1].clone())\n"
+        "except RuntimeError as error:\n"
+        "    print('refused:', str(error).splitlines()[0])\n"
     )
-    subprocess.run([sys.executable, "-I", "-c", program], check=True, cwd=tmp_path)
+    # Without it PyTorch takes a batch of another shape, and reads beyond its end.
+    checked = os.environ | {"AOTI_RUNTIME_CHECK_INPUTS": "1"}
+    command = [sys.executable, "-I", "-c", program]
+    ran = subprocess.run(
+        command, check=True, cwd=tmp_path, env=checked, stdout=subprocess.PIPE, text=True
+    )
+    assert ran.stdout.startswith("refused: input_handles[0]: unmatched dim value")
     recorded = np.load(directory / "predictions.npz")["int8"]
     for outputs in torch.load(tmp_path / "y.pt"):
         assert (outputs.argmax(1).numpy() == recorded[: len(outputs)].argmax(1)).all()
