@@ -22,6 +22,7 @@ from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import torch
 from targets import TARGETS, Target
 
 from bitladder.cli.main import main as bitladder
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run; made anew without")
     parser.add_argument("--found", type=Path, default=Path("fuzz-found"), help="folder")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a fork has none of OpenMP's threads, and would wait for them
     with tempfile.TemporaryDirectory() as folder:
         run = arguments.run
         if run is None:
