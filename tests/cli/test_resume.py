@@ -22,6 +22,8 @@ from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
 from bitladder.runs.lock import locked
 
+from .wandb_files import wandb_records
+
 SMALL = [
     "data=synthetic",
     "data.num_samples=100",
@@ -461,6 +463,22 @@ def kill_and_resume(tmp_path: Path, number: int, before: int, *arguments: str) -
     status, _, error = in_a_process(tmp_path, again, measured=measured)
     assert status == 0, error
     return runs[0], runs[1]
+
+
+@pytest.mark.usefixtures("fresh_wandb")
+def test_wandb_has_every_row_of_a_killed_run_once(tmp_path: Path) -> None:
+    loggers = "logger=[csv,wandb]"
+    killed, whole = kill_and_resume(tmp_path, signal.SIGKILL, 7, *PLAIN, loggers)
+    assert len(list(killed.glob("wandb/offline-run-*/*.wandb"))) == 2
+    rows, expected = (
+        [
+            {key: x for key, x in record["item"].items() if key not in ("_runtime", "_timestamp")}
+            for record in wandb_records(run)["history"]
+        ]
+        for run in (killed, whole)
+    )
+    assert [row["_step"] for row in rows] == list(range(len(expected)))
+    assert rows == expected
 
 
 @pytest.mark.timeout(900)

@@ -10,12 +10,12 @@ from typing import Any
 
 @cache
 def wandb_records(directory: Path) -> dict[str, list[Any]]:
-    """The records of wandb's own file by kind, as wandb itself reads them."""
-    (log,) = directory.glob("wandb/offline-run-*/*.wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """The records of wandb's own files, oldest first, by kind, as wandb itself reads them."""
     records: dict[str, list[Any]] = {}
-    for line in printed.splitlines():
-        record = json.loads(line)
-        records.setdefault(record["type"], []).append(record.get(record["type"]))
+    for log in sorted(directory.glob("wandb/offline-run-*/*.wandb")):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for line in printed.splitlines():
+            record = json.loads(line)
+            records.setdefault(record["type"], []).append(record.get(record["type"]))
     return records

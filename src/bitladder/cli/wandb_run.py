@@ -1,9 +1,13 @@
 """A run of Weights & Biases: online where it was asked for and can be, offline otherwise."""
 
+import logging
 import os
 import re
 import ssl
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -16,10 +20,18 @@ from bitladder.cli.guard import GuardedLogger
 from bitladder.cli.logs import stderr_in_log
 from bitladder.cli.ranks import rank
 from bitladder.cli.schema import Node
+from bitladder.cli.wandb_log import cut_back
 from bitladder.errors import RunError
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, float]
+
+UNWRITTEN_SECONDS = 30.0
+"""A row that is older is in wandb's file, which it writes every 15 seconds."""
 
 PROBE_SECONDS = 3.0
 """How long the server may take to answer at all."""
@@ -52,6 +64,7 @@ class GuardedWandb(GuardedLogger):
         self.requested = requested
         self.effective = effective
         self.reason = reason
+        self._recent: deque[tuple[float, int, int | None, Row]] = deque()
 
     @property
     def note(self) -> str | None:
@@ -65,18 +78,57 @@ class GuardedWandb(GuardedLogger):
         record = {"requested": self.requested, "effective": self.effective, "id": self.version}
         return record if self.reason is None else record | {"reason": self.reason}
 
-    def state_dict(self) -> dict[str, int]:
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Record metrics, and remember them until wandb has surely written them."""
+        if rank() == 0:
+            now = time.monotonic()
+            while self._recent and self._recent[0][0] < now - UNWRITTEN_SECONDS:
+                self._recent.popleft()
+            plain: Row = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+            self._recent.append((now, self._rows, step, plain))
+        super().log_metrics(metrics, step)
+
+    @property
+    def _rows(self) -> int:
         """How many rows of history there are."""
-        return {"step": int(getattr(self.experiment, "step", 0) or 0) if rank() == 0 else 0}
+        return int(getattr(self.experiment, "step", 0) or 0)
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Number the rows on from where the checkpoint was.
+    def state_dict(self) -> dict[str, Any]:
+        """How many rows of history there are, and those that a kill of wandb would lose."""
+        if rank() > 0:
+            return {"step": 0}
+        recent = [[number, step, row] for _, number, step, row in self._recent]
+        return {"step": self._rows, "recent": recent}
 
-        What a run recorded after its checkpoint, and before it was killed, has the same numbers in
-        the segment before: it was the same, and a server keeps the first.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Number the rows on from where the checkpoint was, each once and none missing.
+
+        Offline, rows after it go from the segments of the processes before; a server keeps those
+        that it has, which were the same. Rows that wandb held in memory are recorded anew.
         """
         if rank() == 0:
-            self.attempt(self.experiment.log, {}, step=state_dict["step"])
+            self.attempt(self._go_on, state_dict["step"], state_dict.get("recent", ()))
+
+    def _go_on(self, rows: int, recent: Sequence[tuple[int, int | None, Row]]) -> None:
+        there = self._rows  # those on the server
+        if self.effective == "offline":
+            there = max((cut_back(path, rows) for path in self._segments_before()), default=0)
+        missing = [x for x in recent if there <= x[0] < rows]
+        for number, step, row in missing:
+            self.experiment.log({}, step=number)
+            super().log_metrics(row, step)
+        self.experiment.log({}, step=rows)
+        if there + len(missing) < rows:
+            log.warning("%s lacks rows %d to %d", self.label, there, rows - len(missing) - 1)
+
+    def _segments_before(self) -> list[Path]:
+        """The logs of the processes before; no links, which may lead out of the run's directory."""
+        segment, name = Path(self.experiment.dir).parent, escape(str(self.version))
+        return [
+            path
+            for path in sorted(segment.parent.glob(f"offline-run-*-{name}/run-{name}.wandb"))
+            if path.parent != segment and not path.is_symlink() and not path.parent.is_symlink()
+        ]
 
     def log_file(self, name: str, kind: str, file: Path) -> None:
         """Log an artifact; offline, it is uploaded from where it lies when the run is synced."""
