@@ -126,7 +126,7 @@ class GuardedWandb(GuardedLogger):
         segment, name = Path(self.experiment.dir).parent, escape(str(self.version))
         return [
             path
-            for path in sorted(segment.parent.glob(f"offline-run-*-{name}/run-{name}.wandb"))
+            for path in sorted(segment.parent.glob(f"*run-*-{name}/run-{name}.wandb"))
             if path.parent != segment and not path.is_symlink() and not path.parent.is_symlink()
         ]
 
