@@ -23,6 +23,7 @@ from bitladder.quantization.export_failure import why_not_exported
 from bitladder.quantization.hoist import hoist_rounding
 from bitladder.quantization.kernels import Int8Kernels
 from bitladder.quantization.package import slim
+from bitladder.quantization.shape_env import forget_shapes
 from bitladder.quantization.signature import inputs_of, to_text
 from bitladder.quantization.trees import plain
 from bitladder.quantization.watch import Call
@@ -67,9 +68,11 @@ def _export(model: nn.Module, calls: Sequence[Call]) -> ExportedProgram:
         # Where it fails, PyTorch prints the whole graph on its way to the error.
         with quiet(), redirect_stderr(StringIO()), torch.no_grad():
             example, free = example_call(model, calls)
-            return torch.export.export(model, example.args, example.kwargs, dynamic_shapes=free)
+            program = torch.export.export(model, example.args, example.kwargs, dynamic_shapes=free)
     finally:
         hook.remove()
+    forget_shapes(program)
+    return program
 
 
 def compile_package(model: nn.Module, calls: Sequence[Call], path: Path) -> Int8Kernels:
@@ -121,6 +124,7 @@ def write_package(program: ExportedProgram, path: Path, options: dict[str, Any])
             torch._inductor.aoti_compile_and_package(program, package_path=content)
         except InductorError as error:
             raise RunError(f"the model could not be compiled: {_reason(error)}") from error
+    forget_shapes(program)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as scratch:
         built = Path(scratch) / path.name
         built.write_bytes(content.getbuffer())
