@@ -25,6 +25,7 @@ SHORT = ("data=synthetic", "trainer.max_epochs=2", "optimizer.lr=0.01", "logger=
 QUIET = "callbacks.progress=null"
 MLP = ("model=mlp", "model.hidden=[32,32]")
 RESNET = ("model=resnet", "model.widths=[16,16,16]")
+VIT = ("model=vit", "model.dim=32", "model.depth=2", "model.heads=2")
 
 Refused = Callable[..., str]
 
@@ -206,13 +207,23 @@ def test_a_residual_network_with_augmentation_is_bit_identical_in_a_fresh_proces
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-@pytest.mark.parametrize("quantization", ["none", "qat"])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("quantization", ["none", "dynamic", "ptq", "qat"])
+@pytest.mark.parametrize(
+    ("precision", "model"),
+    [
+        *((precision, RESNET) for precision in ("fp32", "tf32", "bf16", "bf16_true", "fp16")),
+        *((precision, VIT) for precision in ("fp32", "bf16", "fp8")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0].removeprefix("model="),
+)
 def test_a_run_on_one_gpu_is_bit_identical(
-    tmp_path: Path, precision: str, quantization: str
+    tmp_path: Path, precision: str, model: Sequence[str], quantization: str
 ) -> None:
-    pair = (f"precision={precision}", f"quantization={quantization}")
-    assert both(tmp_path, "trainer=gpu", *pair, model=RESNET) == 0
+    overrides = ["trainer=gpu", f"precision={precision}", f"quantization={quantization}"]
+    if (precision, quantization) == ("fp8", "qat"):
+        overrides.append("quantization.start=0.5")
+    assert both(tmp_path, *overrides, model=model) == 0
 
 
 class _Hostile:
