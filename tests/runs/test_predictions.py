@@ -69,6 +69,14 @@ def test_nothing_pickled_is_loaded(tmp_path: Path) -> None:
         read_predictions(RunDirectory(tmp_path))
 
 
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, float=LOGITS)
+    with zipfile.ZipFile(tmp_path / "predictions.npz", "a") as archive:
+        archive.writestr("labels.npy", b"no array")
+    with pytest.raises(UserError, match="labels in it is no array"):
+        read_predictions(RunDirectory(tmp_path))
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "predictions.npz").write_bytes(content)

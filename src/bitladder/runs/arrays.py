@@ -32,8 +32,15 @@ def read_arrays(directory: RunDirectory, path: Path, largest: int) -> dict[str, 
         if damage := archive_damage(path):
             raise UserError(f"{path} is damaged: {damage}")
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: _array(path, name, arrays[name]) for name in arrays.files}
     except UserError:
         raise
     except Exception as error:  # whatever damaged bytes lead NumPy's reader to
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _array(path: Path, name: str, value: object) -> np.ndarray:
+    """NumPy gives the bytes of a member that is no array."""
+    if not isinstance(value, np.ndarray):
+        raise UserError(f"cannot read {path}: {name} in it is no array")
+    return value
