@@ -56,10 +56,12 @@ def run(seed: int, quantization: str, logger: str, runs: Path) -> None:
     assert status == 0, f"run {seed} ended with {status}"
 
 
-def fast_job(overrides: Sequence[str], folder: str, tell: Callable[[str], None]) -> int:
+def fast_job(
+    overrides: Sequence[str], folder: str, unfinished: str | None, tell: Callable[[str], None]
+) -> int:
     """A job of a sweep that compiles nothing."""
     with patch.object(training, "measure", lambda *_: {}):
-        return run_job(overrides, folder, tell)
+        return run_job(overrides, folder, unfinished, tell)
 
 
 def sweep(runs: int, logger: str, sweeps: Path) -> dict[int, list[float]]:

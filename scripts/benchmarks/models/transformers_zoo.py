@@ -75,7 +75,7 @@ def vit() -> nn.Module:
             num_hidden_layers=2,
             num_attention_heads=4,
             intermediate_size=512,
-            num_labels=CLASSES,
+            num_labels=CLASSES,  # pyright: ignore[reportCallIssue]
         )
     )
 
@@ -88,7 +88,7 @@ def resnet() -> nn.Module:
             hidden_sizes=[32, 64, 128],
             depths=[1, 1, 1],
             layer_type="basic",
-            num_labels=CLASSES,
+            num_labels=CLASSES,  # pyright: ignore[reportCallIssue]
         )
     )
 
@@ -96,14 +96,22 @@ def resnet() -> nn.Module:
 def convnext() -> nn.Module:
     """A ConvNeXt of four stages: depthwise convolutions, linears, GELU."""
     return hf.ConvNextForImageClassification(
-        hf.ConvNextConfig(hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 2, 1], num_labels=CLASSES)
+        hf.ConvNextConfig(
+            hidden_sizes=[32, 64, 96, 128],
+            depths=[1, 1, 2, 1],
+            num_labels=CLASSES,  # pyright: ignore[reportCallIssue]
+        )
     )
 
 
 def mobilenet() -> nn.Module:
     """MobileNetV2, narrowed: depthwise convolutions, ReLU6."""
     return hf.MobileNetV2ForImageClassification(
-        hf.MobileNetV2Config(image_size=64, depth_multiplier=0.35, num_labels=CLASSES)
+        hf.MobileNetV2Config(
+            image_size=64,
+            depth_multiplier=0.35,
+            num_labels=CLASSES,  # pyright: ignore[reportCallIssue]
+        )
     )
 
 
