@@ -1,6 +1,5 @@
 """What every command that makes a run writes down about it."""
 
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,5 +127,5 @@ def _fail(config: Config, directory: RunDirectory, reason: str, status: Status =
             reason=reason,
         ).write(directory.results)
     except (UserError, RunError) as error:
-        return f"{reason}; and {shlex.quote(str(directory.results))} was not written: {error}"
+        return f"{reason}; and {error}"
     return reason
