@@ -22,8 +22,8 @@ from bitladder.quantization.example import example_call
 from bitladder.quantization.export_failure import why_not_exported
 from bitladder.quantization.hoist import hoist_rounding
 from bitladder.quantization.kernels import Int8Kernels
+from bitladder.quantization.leftovers import forget_shapes, sources_forgotten
 from bitladder.quantization.package import slim
-from bitladder.quantization.shape_env import forget_shapes
 from bitladder.quantization.signature import inputs_of, to_text
 from bitladder.quantization.trees import plain
 from bitladder.quantization.watch import Call
@@ -38,6 +38,7 @@ _INDUCTOR_OPTIONS: dict[str, Any] = {
 }
 
 
+@sources_forgotten()
 def trace(model: nn.Module, calls: Sequence[Call], *, target: str = "") -> ExportedProgram:
     """Export a module with a free batch size, its outputs in plain containers.
 
@@ -75,6 +76,7 @@ def _export(model: nn.Module, calls: Sequence[Call]) -> ExportedProgram:
     return program
 
 
+@sources_forgotten()
 def compile_package(model: nn.Module, calls: Sequence[Call], path: Path) -> Int8Kernels:
     """Compile a module for the CPU with AOTInductor and write the package.
 

@@ -17,6 +17,7 @@ from bitladder.quantization.artifacts.fresh import Agreement, agreement
 from bitladder.quantization.artifacts.onnx import write_onnx
 from bitladder.quantization.artifacts.program import write_program
 from bitladder.quantization.convert import convert, float_copy
+from bitladder.quantization.leftovers import sources_forgotten
 from bitladder.quantization.trees import tensors
 from bitladder.quantization.watch import Call
 
@@ -47,6 +48,7 @@ class Artifact:
         return asdict(self)
 
 
+@sources_forgotten()
 def write_artifacts(
     formats: Sequence[Format],
     package: Path,

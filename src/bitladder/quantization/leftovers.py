@@ -1,8 +1,13 @@
-"""Letting go of what ``torch.export`` would leave in the process."""
+"""Letting go of what PyTorch's export and compiler would leave in the process."""
+
+import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.graph_module import _loader
 
 
 def forget_shapes(program: ExportedProgram) -> None:
@@ -22,3 +27,19 @@ def forget_shapes(program: ExportedProgram) -> None:
     for method in vars(ShapeEnv).values():
         if hasattr(method, "cache_clear"):
             method.cache_clear()
+
+
+@contextmanager
+def sources_forgotten() -> Iterator[None]:
+    """Forget the source of every ``torch.fx`` graph that the block generates code for.
+
+    PyTorch keeps it for as long as the process lives, some 40 graphs a run, for nobody but who
+    prints a traceback through one. The graphs run as before.
+    """
+    before = set(_loader.eval_cache)
+    try:
+        yield
+    finally:
+        for name in _loader.eval_cache.keys() - before:
+            del _loader.eval_cache[name]
+            linecache.cache.pop(name, None)
