@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from bitladder.cli.schema import Config
 from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
 from bitladder.runs.lock import locked
+from bitladder.runs.sealed import write_sealed
 
 from .wandb_files import wandb_records
 
@@ -201,6 +203,48 @@ def test_without_a_whole_checkpoint_it_says_so(
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     assert "no checkpoint of" in error_of(capsys, str(run))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("loops", "fit_loop"), None),
+        (("loops", "fit_loop", "epoch_loop.batch_progress", "current", "ready"), "odd"),
+        (("callbacks", "RandomState", "ranks"), 3),
+        (("pytorch-lightning_version",), "odd"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else repr(value),
+)
+def test_a_checkpoint_that_holds_other_things_is_one_line(
+    stopped: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    where: tuple[str, ...],
+    value: object,
+) -> None:
+    run = stopped()
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    node = content
+    for key in where[:-1]:
+        node = node[key]
+    node[where[-1]] = value
+    archive = io.BytesIO()
+    torch.save(content, archive)
+    write_sealed(path, archive.getvalue())
+    assert f"cannot go on from {path}: " in error_of(capsys, str(run))
+    assert "Traceback" in (run / "train.log").read_text()
+
+
+def test_an_error_after_a_checkpoint_was_taken_up_keeps_its_traceback(
+    stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    run = stopped()
+    monkeypatch.setattr(FiniteGuard, "on_train_batch_end", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["resume", str(run)])
 
 
 def test_what_a_kill_left_half_written_is_removed(stopped: Callable[..., Path]) -> None:

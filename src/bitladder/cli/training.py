@@ -22,6 +22,7 @@ from bitladder.cli.record import (
     write_quantization,
     write_results,
 )
+from bitladder.cli.restoring import restoring
 from bitladder.cli.run_page import write_page
 from bitladder.cli.rungs import example_calls, measure
 from bitladder.cli.schema import Config
@@ -163,7 +164,7 @@ def _train(
         console.print(note, highlight=False)
     log_config(trainer.loggers, config)
     try:
-        with interruptible(trainer):
+        with interruptible(trainer), restoring(trainer, start):
             trainer.fit(parts.task, datamodule=parts.data, ckpt_path=start, weights_only=True)
     except SystemExit as error:
         # So Lightning ends an interrupted training.
