@@ -10,6 +10,7 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -48,9 +49,11 @@ class Source:
         group = override.key_or_group
         if group.startswith("hydra.sweeper.params."):  # keys that no file has
             return opened(override)
-        if override.is_hydra_override() or override.is_delete():
-            return text
         choices = self.choices(group) if "." not in group else []
+        if override.is_hydra_override() or override.is_delete():
+            if choices and not all(isinstance(choice, str) for choice in _named(override)):
+                raise UserError(f"{text}: the choices of '{group}' are {', '.join(choices)}")
+            return text
         if not choices:
             if "/" in group or override.package is not None:
                 raise UserError(
@@ -69,6 +72,13 @@ class Source:
                     f"{hint(str(value), choices, prefix=f'{group}=')}"
                 )
         return text
+
+
+def _named(override: Override) -> list[Any]:
+    """What an override that Hydra itself takes names, as far as it must be choices of a group."""
+    if override.is_delete():
+        return [] if override.value() is None else [override.value()]
+    return values(override)
 
 
 @contextmanager
