@@ -5,9 +5,12 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from bitladder import Quantization
 from bitladder.callbacks.calibration import calibration_batches, muted, run_step
 from bitladder.errors import UserError
+from bitladder.quantization.watch import capture_calls
 
 
 def trainer(**attributes: Any) -> Any:
@@ -66,3 +69,57 @@ def test_a_step_runs_without_gradients_logs_nothing_and_never_trains(
     assert module.steps == [step]
     assert "log" not in vars(module)
     assert all(x.grad is None for x in module.parameters())
+
+
+class ByHand(L.LightningModule):
+    """Optimizes by hand, and has no step but those that a test gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        raise AssertionError("it would train")
+
+
+class Validates(ByHand):
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self(batch[0])
+
+
+def test_a_module_that_optimizes_by_hand_may_have_a_validation_step_alone() -> None:
+    module = Validates()
+    with capture_calls(module.layer) as calls:
+        run_step(module, [torch.ones(1, 1), torch.ones(1)], 0)
+    assert len(calls) == 1
+
+
+def test_lightnings_own_predict_step_takes_batches_that_are_tensors() -> None:
+    with pytest.raises(UserError, match="give it a predict_step or a validation_step"):
+        run_step(ByHand(), [torch.ones(1, 1), torch.ones(1)], 0)
+    module = ByHand()
+    with capture_calls(module.layer) as calls:
+        run_step(module, torch.ones(1, 1), 0)
+    assert len(calls) == 1
+
+
+def test_what_calibration_will_lack_is_said_before_the_first_step() -> None:
+    class Module(ByHand):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    data = TensorDataset(torch.ones(4, 1), torch.ones(4))
+    trainer = L.Trainer(
+        max_epochs=1,
+        callbacks=[Quantization("ptq", target="layer")],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    with pytest.raises(UserError, match="give it a predict_step or a validation_step"):
+        trainer.fit(Module(), DataLoader(data, batch_size=2))

@@ -1,6 +1,6 @@
 """Real batches for a model outside the training loop."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -8,7 +8,8 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import nn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
 
 from bitladder.errors import RunError, UserError
 from bitladder.quantization import Call, quantized_layers
@@ -92,12 +93,35 @@ def last_ranges(
 def run_step(module: L.LightningModule, batch: Any, index: int) -> None:
     """Pass one batch through the module the way its own training does, without gradients.
 
-    ``training_step`` is what knows how a batch becomes arguments of the model; it runs in whatever
-    mode the module is in. Under manual optimization it would train, so ``predict_step`` runs.
+    It runs in whatever mode the module is in.
+
+    Raises:
+        UserError: As :func:`step_of` does.
     """
-    step = module.training_step if module.automatic_optimization else module.predict_step
     with torch.no_grad():
-        step(batch, index)
+        step_of(module, batch)(batch, index)
+
+
+def step_of(module: L.LightningModule, batch: Any) -> Callable[[Any, int], object]:
+    """What knows how a batch becomes arguments of the module's models: its ``training_step``.
+
+    Under manual optimization that would train, so ``predict_step`` or ``validation_step`` runs,
+    whichever the module has. Lightning's own ``predict_step`` gives ``forward`` the whole batch.
+
+    Raises:
+        UserError: If the module trains by hand, has neither, and a batch is more than a tensor.
+    """
+    if module.automatic_optimization:
+        return module.training_step
+    for name in ("predict_step", "validation_step"):
+        if is_overridden(name, module):
+            return getattr(module, name)
+    if not isinstance(batch, Tensor):
+        raise UserError(
+            f"{type(module).__name__} optimizes by hand, so its training_step cannot run for"
+            " calibration: give it a predict_step or a validation_step"
+        )
+    return module.predict_step
 
 
 @contextmanager

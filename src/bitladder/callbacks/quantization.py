@@ -14,7 +14,13 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from bitladder.callbacks.calibration import calibration_batches, last_ranges, muted, run_step
+from bitladder.callbacks.calibration import (
+    calibration_batches,
+    last_ranges,
+    muted,
+    run_step,
+    step_of,
+)
 from bitladder.callbacks.deployment import deploy_on_rank_zero
 from bitladder.callbacks.float_validation import FloatValidation
 from bitladder.callbacks.forwarding import restore_forward, send_forward
@@ -266,12 +272,17 @@ class Quantization(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set the phase that the schedule asks for; watch the first batch."""
+        """Set the phase that the schedule asks for; watch the first batch.
+
+        Raises:
+            UserError: If nothing in the module could pass a batch to the model after training.
+        """
         if self.recipe.method == "qat":
             if not self._linked:
                 require_train_mode(self.model)
             self._set_phase(trainer, batch_idx)
         if not self._linked:
+            step_of(pl_module, batch)
             set_quantizing(self.model, False)
             self._watching = ExitStack()
             self._watching.enter_context(uncompiled())
