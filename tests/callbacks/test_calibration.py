@@ -107,6 +107,7 @@ def test_lightnings_own_predict_step_takes_batches_that_are_tensors() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # what Lightning advises depends on the machine
 def test_what_calibration_will_lack_is_said_before_the_first_step() -> None:
     class Module(ByHand):
         def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -30,6 +30,7 @@ Configure = Callable[..., Config]
         ("model._target_=bitladder.models.MPL", "model._target_=bitladder.models.MPL: there is no"),
         ("~model", "model is missing: write model=mlp|"),
         ("~trainer._target_", "trainer lacks _target_"),
+        ("~quantization.method", "quantization lacks a method: write quantization.method=none|dyn"),
         ("seed=-1", "seed=-1: it should be greater than or equal to 0"),
         ("seed=one", "seed=one: it should be a valid integer"),
         ("data=none_of_yours", "data=none_of_yours is not a choice of the group 'data'"),

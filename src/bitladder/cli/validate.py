@@ -11,6 +11,7 @@ from bitladder.cli.schema import Config, Node
 from bitladder.cli.signatures import Supplied, check_node
 from bitladder.cli.suggest import hint
 from bitladder.errors import UserError
+from bitladder.quantization.recipe import METHODS
 
 SUPPLIED = {
     "data": Supplied(),
@@ -65,6 +66,9 @@ def validate(values: Mapping[str, Any], built: Collection[str] | None = None) ->
         config = Config.model_validate({**values, "name": name})
     except ValidationError as error:
         raise UserError(first_line(error)) from error
+    if "method" not in config.quantization:
+        methods = "|".join(("none", *METHODS))
+        raise UserError(f"quantization lacks a method: write quantization.method={methods}")
     for section, supplied in SUPPLIED.items():
         if built is not None and section not in built:
             continue
