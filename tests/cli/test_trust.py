@@ -72,11 +72,19 @@ def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delitem(sys.modules, "theirs", raising=False)  # of another test
     with pytest.raises(UserError, match=r"write allow=\[theirs\] if you trust it"):
         check("model", "theirs.Model")
-    check("model", "theirs.Model", "theirs")
     assert "theirs" not in sys.modules
 
 
-def test_a_package_is_allowed_whole_and_alone() -> None:
+def test_a_package_is_allowed_whole_and_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").touch()
+    (tmp_path / "theirs" / "models.py").write_text("class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("theirs", "theirs.models"):  # neither of another test nor left for one
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
     check("model", "theirs.models.Net", "theirs")
     check("model", "theirs.models.Net", "theirs.models")
     for other in ("their", "theirs.model", "models"):
@@ -87,3 +95,31 @@ def test_a_package_is_allowed_whole_and_alone() -> None:
 def test_every_shipped_choice_of_what_is_built_may_be_named() -> None:
     sections = {file.parent.name for file in conf_dir().glob("*/*.yaml")}
     assert set(BUILT) - {"task"} <= sections
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "allowed_package.torch.load",
+        "allowed_package.parts.os.system",
+        "allowed_package.parts.load",
+        "allowed_package.parts.Model.load_from_checkpoint",
+        "allowed_package.parts.Model.__class__",
+    ],
+)
+def test_an_allowed_package_does_not_allow_what_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    package = tmp_path / "allowed_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import torch\n")
+    (package / "parts.py").write_text(
+        "import os\nimport lightning as L\nfrom torch import load\n"
+        "class Model(L.LightningModule):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trusted = {"_target_": "allowed_package.parts.Model"}
+    check_trusted({"model": trusted}, ["model"], ["allowed_package"])
+    hostile = trusted | {"hidden": {"_target_": target}}
+    with pytest.raises(UserError, match="not what it imports from"):
+        check_trusted({"model": hostile}, ["model"], ["allowed_package"])

@@ -1,4 +1,6 @@
 import inspect
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,7 +148,14 @@ def test_early_stopping_needs_no_word() -> None:
     check("callbacks", {"stop": stop | {"patience": 3}})
 
 
-def test_an_allowed_package_gets_its_arguments_but_no_paths_elsewhere() -> None:
+def test_an_allowed_package_gets_its_arguments_but_no_paths_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text("class Part:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    # Neither of another test nor left for one.
+    monkeypatch.setitem(sys.modules, "theirs", None)
+    monkeypatch.delitem(sys.modules, "theirs")
     check("callbacks", {"one": {"_target_": "theirs.Part", "dirpath": "sub"}}, "theirs")
     with pytest.raises(UserError, match="leads out of the run directory"):
         check("callbacks", {"one": {"_target_": "theirs.Part", "dirpath": "/etc"}}, "theirs")

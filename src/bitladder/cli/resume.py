@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
 
     from bitladder.cli.resuming import resume
 
-    return resume(options.run, options.overrides)
+    return resume(options.run.removeprefix("run="), options.overrides)
 
 
 def _parser() -> Parser:

@@ -17,13 +17,25 @@ def locate(path: str, where: str) -> Callable[..., Any]:
     Raises:
         UserError: If there is no such thing, or it cannot be called.
     """
+    found = walk(path, where)[-1]
+    if not callable(found):
+        raise UserError(f"{where}={path} is not a class or function")
+    return found
+
+
+def walk(path: str, where: str) -> list[Any]:
+    """Import what a dotted path names: everything on it, the package first.
+
+    Raises:
+        UserError: If there is no such thing.
+    """
     if not all(part.isidentifier() for part in path.split(".")):
         raise UserError(f"{where}={path}: write the dotted path of a class or function")
     first, *rest = path.split(".")
     found = _import_module(first, where)
     if found is None:
         raise UserError(f"{where}={path}: there is no module {first}{_hint(first, _top_level())}")
-    name = first
+    name, passed = first, [found]
     for part in rest:
         outer, name = found, f"{name}.{part}"
         found = getattr(outer, part, None)
@@ -31,9 +43,8 @@ def locate(path: str, where: str) -> Callable[..., Any]:
             found = _import_module(name, where)
         if found is None:
             raise UserError(f"{where}={path}: there is no {name}{_hint(part, _names(outer))}")
-    if not callable(found):
-        raise UserError(f"{where}={path} is not a class or function")
-    return found
+        passed.append(found)
+    return passed
 
 
 def _import_module(name: str, where: str) -> ModuleType | None:

@@ -7,6 +7,7 @@ optimizers and schedules, and Lightning's callbacks. A dotted path that only sta
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ from torch import optim
 from torch.optim import Optimizer, lr_scheduler
 
 from bitladder.cli.configs import PRIMARY, conf_dir
+from bitladder.cli.targets import walk
 from bitladder.errors import UserError
 
 _LIBRARIES = {
@@ -31,7 +33,7 @@ def check_trusted(
 ) -> None:
     """Refuse targets that would run code which neither the program nor the user has named.
 
-    Nothing that the configuration names is imported for it.
+    Nothing that the configuration names is imported for it but the packages that are trusted.
 
     Args:
         values: A run's configuration, plain containers.
@@ -46,7 +48,11 @@ def check_trusted(
         for where, target in _targets(values.get(section), section):
             if not isinstance(target, str) or not all(map(str.isidentifier, target.split("."))):
                 raise UserError(f"{where}={target}: it is no dotted path of a class or function")
-            if target not in shipped and not _of_library(target) and not within(target, allow):
+            if (
+                target not in shipped
+                and not _of_library(target)
+                and not within(target, allow, where)
+            ):
                 raise UserError(
                     f"{where}={target}: the run names code that is not bitladder's own, and"
                     f" reading a run does not execute it; write allow=[{_package(target)}] if you"
@@ -89,9 +95,26 @@ def _of_library(target: str) -> bool:
     return isinstance(found, type) and issubclass(found, base)
 
 
-def within(target: str, packages: Collection[str]) -> bool:
-    """Whether a dotted path names something of one of the packages."""
-    return any(target.startswith(f"{package}.") for package in packages)
+def within(target: str, packages: Collection[str], where: str) -> bool:
+    """Whether a dotted path names something of one of the packages.
+
+    They are trusted, and imported for it. What they import from elsewhere is not theirs:
+    ``package.module.torch.load`` starts so, too.
+
+    Raises:
+        UserError: If the path begins in one of the packages and leads out of it.
+    """
+    package = next((name for name in packages if target.startswith(f"{name}.")), None)
+    if package is None:
+        return False
+    for passed in walk(target, where)[package.count(".") :]:
+        name = getattr(passed, "__name__" if isinstance(passed, ModuleType) else "__module__", None)
+        if not isinstance(name, str) or not f"{name}.".startswith(f"{package}."):
+            raise UserError(
+                f"{where}={target}: allow=[{package}] allows what {package} defines, not what it"
+                f" imports from {name}"
+            )
+    return True
 
 
 def _targets(value: Any, where: str) -> Iterator[tuple[str, Any]]:

@@ -88,7 +88,7 @@ def check_parts(
                     " its directory writes nowhere else"
                 )
         for where, node in nodes(values.get(section), section):
-            if not within(node["_target_"], allow):
+            if not within(node["_target_"], allow, f"{where}._target_"):
                 _check_node(node, where)
 
 
