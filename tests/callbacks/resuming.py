@@ -40,8 +40,10 @@ class Net(nn.Module):
 class Task(L.LightningModule):
     """Logs a sum, a mean, a maximum and a torchmetric over each epoch."""
 
-    def __init__(self, *, plateau: bool = False) -> None:
+    def __init__(self, *, plateau: bool | str = False, draws: tuple[str, ...] = ()) -> None:
         super().__init__()
+        self.draws = draws
+        self.lr = 0.02
         self.net = Net()
         self.plateau = plateau
         self.accuracy = MulticlassAccuracy(CLASSES, average="micro")
@@ -61,20 +63,39 @@ class Task(L.LightningModule):
         self.log("train/accuracy", self.accuracy, on_step=False, on_epoch=True)
         return loss
 
+    def draw(self, hook: str) -> None:
+        if hook in self.draws:
+            _ = torch.rand(3), random.random(), np.random.rand()
+
+    def on_train_start(self) -> None:
+        self.draw("train_start")
+
+    def on_train_epoch_start(self) -> None:
+        self.draw("epoch_start")
+
+    def on_validation_end(self) -> None:
+        self.draw("validation_end")
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.draw("batch_end")
         self.log("train/weight", self.net.first.weight.sum(), on_step=False, on_epoch=True)
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         x, y = batch
         self.log("val/loss", nn.functional.cross_entropy(self(x).float(), y))
+        self.log("val/draw", torch.rand(()))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.02)
         if self.plateau:
             scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
-            return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss"}]
+            if self.plateau == "step":
+                monitored = {"monitor": "train/loss_step", "interval": "step"}
+            else:
+                monitored = {"monitor": "val/loss"}
+            return [optimizer], [{"scheduler": scheduler, **monitored}]
         # Asking for this makes Lightning iterate the data before it has read the checkpoint.
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = max(int(self.trainer.estimated_stepping_batches), 27)  # -1 if there is no length
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=steps + 1)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
@@ -82,7 +103,8 @@ class Task(L.LightningModule):
 class Noisy(Dataset[tuple[Tensor, Tensor]]):
     """Samples that draw from every global generator when they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, noise: float = 0.1) -> None:
+        self.noise = noise
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(SAMPLES, 5, generator=generator)
         self.y = torch.randint(0, CLASSES, (SAMPLES,), generator=generator)
@@ -92,22 +114,24 @@ class Noisy(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         noise = torch.randn(5) + random.random() + float(np.random.rand())
-        return self.x[index] + 0.1 * noise, self.y[index]
+        return self.x[index] + self.noise * noise, self.y[index]
 
 
 class Data(L.LightningDataModule):
     """A researcher's own: a plain shuffled loader, augmentation after the transfer."""
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, *, persistent: bool = False) -> None:
         super().__init__()
-        self.workers = workers
+        self.workers: dict[str, Any] = {"num_workers": workers, "persistent_workers": persistent}
+        self.noise = 0.0 if persistent else 0.1
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Noisy(), batch_size=BATCH, shuffle=True, num_workers=self.workers)
+        return DataLoader(Noisy(self.noise), batch_size=BATCH, shuffle=True, **self.workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         data = Noisy()
-        return DataLoader(TensorDataset(data.x, data.y), batch_size=12)
+        workers = self.workers if self.workers["persistent_workers"] else {}
+        return DataLoader(TensorDataset(data.x, data.y), batch_size=12, **workers)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         x, y = batch
@@ -172,13 +196,18 @@ class Fit:
         kill_after: int | None = None,
         resume: bool = False,
         workers: int = 0,
-        plateau: bool = False,
+        persistent: bool = False,
+        plateau: bool | str = False,
+        draws: tuple[str, ...] = (),
+        data: L.LightningDataModule | None = None,
+        seed: int = 7,
+        start: Path | None = None,
         callbacks: tuple[L.Callback, ...] = (),
         every_n_steps: int = 1,
         **options: Any,
     ) -> "Fit":
-        L.seed_everything(7, workers=True, verbose=False)
-        task = Task(plateau=plateau)
+        L.seed_everything(seed, workers=True, verbose=False)
+        task = Task(plateau=plateau, draws=draws)
         trainer = L.Trainer(
             accelerator="cpu",
             default_root_dir=str(self.folder),
@@ -199,11 +228,12 @@ class Fit:
             **{"max_epochs": 3, **options},
         )
         last = self.folder / "checkpoints" / "last.ckpt"
-        start = str(last) if resume and last.exists() else None
+        start = start or (last if resume and last.exists() else None)
         if start is None:
             self.rows.clear()
         try:
-            trainer.fit(task, datamodule=Data(workers), ckpt_path=start, weights_only=True)
+            data = data or Data(workers, persistent=persistent)
+            trainer.fit(task, datamodule=data, ckpt_path=start, weights_only=True)
         except KilledError:
             assert kill_after is not None
         self.seen = task.seen

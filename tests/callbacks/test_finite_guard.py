@@ -1,14 +1,18 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
-from bitladder import FiniteGuard, Fp16Precision, Quantization
+from bitladder import FiniteGuard, Fp16Precision, LastCheckpoint, Quantization
+from bitladder.callbacks.finite_guard import Action
 from bitladder.data import Synthetic
 from bitladder.errors import RunError, UserError
 from bitladder.quantization import MinMaxObserver, quantized_layers
@@ -161,6 +165,95 @@ def test_bad_data_are_left_out_and_never_reach_the_model(
     assert all(torch.isfinite(x).all() for x in module.state_dict().values())
     if plugin is not None:
         assert plugin.skipped_steps == 0
+
+
+class BadElsewhere(Synthetic):
+    """One batch of a split other than the training's is bad."""
+
+    def __init__(self, split: str, batch: int = 1) -> None:
+        super().__init__(batch_size=8, seed=1)
+        self.split, self.bad = split, batch
+
+    def spoilt(self, split: str, loader: Iterable[Batch]) -> Any:
+        if split != self.split:
+            return loader
+        batches = [[x.clone(), y] for x, y in loader]
+        batches[self.bad][0][2] = torch.nan
+        return DataLoader(cast("Any", batches), batch_size=None)
+
+    def val_dataloader(self) -> Any:
+        return self.spoilt("validation", super().val_dataloader())
+
+    def test_dataloader(self) -> Any:
+        return self.spoilt("test", super().test_dataloader())
+
+    def calibration_dataloader(self) -> Any:
+        return self.spoilt("calibration", super().calibration_dataloader())
+
+
+@pytest.mark.parametrize("action", ["stop", "skip"])
+def test_bad_validation_and_test_data_stop_the_run(
+    make_trainer: MakeTrainer, action: Action
+) -> None:
+    bad = r"the validation data holds NaN or infinity \(batch 1\) at step 0 \(epoch 0\): "
+    trainer = make_trainer(FiniteGuard(action), epochs=1)
+    with pytest.raises(RunError, match=f"{bad}.*no checkpoint was written yet"):
+        trainer.fit(researcher(), datamodule=BadElsewhere("validation"))
+    for run, split in (("validate", "validation"), ("test", "test")):
+        trainer = make_trainer(FiniteGuard(action), epochs=1)
+        with pytest.raises(RunError, match=rf"the {split} data .* \(batch 1\)$"):
+            getattr(trainer, run)(researcher(), datamodule=BadElsewhere(split))
+    batches = BadElsewhere("test")
+    batches.setup("test")
+    trainer = make_trainer(FiniteGuard(action), epochs=1)
+    with pytest.raises(RunError, match=r"the prediction data .* \(batch 1\)$"):
+        trainer.predict(researcher(), batches.test_dataloader())
+
+
+def test_what_is_bad_later_in_the_validation_data_keeps_the_checkpoint(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    trainer = make_trainer(FiniteGuard(), epochs=1)
+    trainer.callbacks.insert(0, LastCheckpoint(every_n_steps=1))  # type: ignore[attr-defined]
+    with pytest.raises(RunError, match=r"\(batch 2\) at step .* the last checkpoint is good"):
+        trainer.fit(researcher(), datamodule=BadElsewhere("validation", 2))
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+def test_calibration_does_as_the_training_with_bad_data(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    bad = BadElsewhere("calibration")
+    trainer = make_trainer(FiniteGuard(), Quantization("ptq", target="net"), epochs=1)
+    with pytest.raises(RunError, match=r"the calibration data holds .* \(batch 1\)$"):
+        trainer.fit(researcher(), datamodule=bad)
+    callback = Quantization("ptq", target="net", calibration_batches=3)
+    make_trainer(FiniteGuard("skip"), callback, epochs=1).fit(researcher(), datamodule=bad)
+    assert (tmp_path / callback.artifact).exists()
+    assert len(callback.examples) == 3
+    assert all(torch.isfinite(x).all() for call in callback.examples for x in call.args)
+
+
+def test_manual_optimization_is_watched_as_well(make_trainer: MakeTrainer) -> None:
+    class Manual(Researcher):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            loss = F.cross_entropy(self.net(batch[0]), batch[1])
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            optimizer.zero_grad()
+            self.manual_backward(loss * (torch.nan if batch_idx == 2 else 1))
+            optimizer.step()
+            return loss
+
+    module = Manual()
+    with pytest.raises(RunError, match=r"the loss is nan at step 2 \(epoch 0, batch 2\)"):
+        make_trainer(FiniteGuard(), epochs=1).fit(module, datamodule=data())
+    assert all(torch.isfinite(x).all() for x in module.state_dict().values())
 
 
 class BadBatches(Synthetic):

@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from bitladder import LastCheckpoint, RandomState
 from bitladder.errors import Interrupted, UserError
@@ -65,6 +65,17 @@ def test_workers_that_draw_draw_the_same(tmp_path: Path, batches: int) -> None:
     whole = Fit(tmp_path / "whole").go(workers=2)
     killed = Fit(tmp_path / "killed").go(kill_after=batches, workers=2)
     same(killed.go(resume=True, workers=2), whole)
+
+
+@pytest.mark.parametrize("batches", [3, pytest.param(9, marks=slow), pytest.param(14, marks=slow)])
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 4}], ids=str)
+def test_workers_that_persist_start_at_another_moment_and_change_nothing(
+    tmp_path: Path, batches: int, options: dict[str, Any]
+) -> None:
+    options |= {"workers": 1, "persistent": True}
+    whole = Fit(tmp_path / "whole").go(**options)
+    killed = Fit(tmp_path / "killed").go(kill_after=batches, **options)
+    same(killed.go(resume=True, **options), whole)
 
 
 def test_killed_twice_is_as_good_as_once(tmp_path: Path) -> None:
@@ -139,3 +150,12 @@ def test_it_must_stand_first() -> None:
         trainer.fit(Task(), datamodule=Data())
     with pytest.raises(UserError, match="at least 1"):
         LastCheckpoint(every_n_steps=0)
+
+
+@pytest.mark.parametrize("options", [{"save_last": True}, {"filename": "last"}], ids=str)
+def test_no_other_callback_may_write_its_file(tmp_path: Path, options: dict[str, Any]) -> None:
+    elsewhere = ModelCheckpoint(tmp_path / "elsewhere", **options)
+    Fit(tmp_path / "fine").go(callbacks=(elsewhere,), max_epochs=1)
+    folder = tmp_path / "clash" / "checkpoints"
+    with pytest.raises(UserError, match=r"a ModelCheckpoint writes last\.ckpt, too"):
+        Fit(tmp_path / "clash").go(callbacks=(ModelCheckpoint(folder, **options),))

@@ -1,13 +1,23 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from bitladder import RandomState
+
+
+class Shuffled(IterableDataset[list[Tensor]]):
+    """Of no known length, in an order drawn when it is iterated."""
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for index in torch.randperm(12).tolist():
+            yield [torch.tensor([index + 1.0])]
 
 
 class Draws(L.LightningModule):
@@ -27,7 +37,13 @@ class Draws(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder: Path, *, random_state: bool = True, resume: str | None = None) -> Draws:
+def fit(
+    folder: Path,
+    *,
+    random_state: bool = True,
+    resume: str | None = None,
+    data: Dataset[Any] | None = None,
+) -> Draws:
     L.seed_everything(7 if resume is None else 99, verbose=False)
     module = Draws()
     callbacks: list[L.Callback] = [RandomState()] if random_state else []
@@ -44,7 +60,7 @@ def fit(folder: Path, *, random_state: bool = True, resume: str | None = None) -
         callbacks=callbacks,
     ).fit(
         module,
-        DataLoader(TensorDataset(torch.ones(12, 1)), batch_size=4),
+        DataLoader(data or TensorDataset(torch.ones(12, 1)), batch_size=4),
         ckpt_path=resume and str(folder / resume),
         weights_only=True,
     )
@@ -58,6 +74,15 @@ def test_a_run_resumed_at_any_step_draws_what_the_whole_one_drew(tmp_path: Path,
     whole = fit(tmp_path)
     resumed = fit(tmp_path, resume=f"step={step}.ckpt")
     assert resumed.drawn == whole.drawn[step:]
+    assert torch.equal(resumed.layer.weight, whole.layer.weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*exists and is not")
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_data_of_unknown_length_come_in_the_same_order(tmp_path: Path, step: int) -> None:
+    whole = fit(tmp_path, data=Shuffled())
+    resumed = fit(tmp_path, data=Shuffled(), resume=f"step={step}.ckpt")
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -23,22 +23,40 @@ COMPARED_BATCHES = 4
 """How many calibration batches int8 and fake-quantized are compared on."""
 
 
+@runtime_checkable
+class Guard(Protocol):
+    """A callback that looks at batches."""
+
+    def admits(self, batch: Any, batch_idx: int) -> bool:
+        """Whether to calibrate on a batch."""
+        ...
+
+
 def calibration_batches(trainer: L.Trainer, count: int) -> Iterator[Any]:
     """The first ``count`` batches of the training data, fp32 on the CPU.
 
     A datamodule may offer ``calibration_dataloader()``, which gives training samples without
     augmentation and in a fixed order; otherwise the training loader is used as it is. Under data
-    parallelism each rank gets its share of them, equally many.
+    parallelism each rank gets its share of them, equally many. A callback that has ``admits``
+    (:class:`FiniteGuard`) decides which of them count.
 
     Raises:
         UserError: If there are no batches, or fewer than ranks.
+        RunError: If a batch holds NaN or infinity and a callback does not leave it out.
     """
     datamodule = getattr(trainer, "datamodule", None)
     offered = getattr(datamodule, "calibration_dataloader", None)
     loader: Iterable[Any] | None = offered() if offered else trainer.train_dataloader
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    guards = [callback for callback in callbacks if isinstance(callback, Guard)]
+    admitted = (
+        batch
+        for index, batch in enumerate(loader or ())
+        if all(guard.admits(batch, index) for guard in guards)
+    )
     seen = 0
     # Under data parallelism the training loader gives each rank batches of its own already.
-    for batch in share(loader or (), count, split=offered is not None):
+    for batch in share(admitted, count, split=offered is not None):
         seen += 1
         yield on_cpu(move_data_to_device(batch, torch.device("cpu")))
     if not seen:

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, Literal, get_args
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -33,7 +34,8 @@ class FiniteGuard(L.Callback):
     Looked at are, at every step, the batch, the loss and the gradients of the optimizer's step,
     before the weights change; every so many steps, at the end of the training and before a
     checkpoint is written, the weights, the buffers and the observers of quantized layers. So a
-    checkpoint is good if it is there, and none that is good is replaced by one that is not.
+    checkpoint is good if it is there, and none that is good is replaced by one that is not. Batches
+    of validation, test, prediction and calibration are looked at, too.
 
     Under fp16 an overflow of the scaled gradients is the loss scaler's business.
 
@@ -43,12 +45,14 @@ class FiniteGuard(L.Callback):
     Args:
         action: ``stop``, or ``skip``: a batch with a bad number in it, or in its loss, is left out,
             and so is an optimizer step with bad gradients; neither it nor a schedule then moves.
-            Weights, buffers and observers that are spoilt stop the run all the same.
+            What follows the training calibrates without such a batch. Weights, buffers and
+            observers that are spoilt stop the run all the same, and so do bad validation and test
+            data: a score of fewer samples is another score.
         every: Optimizer steps from one look at the weights to the next.
 
     Raises:
         UserError: If an argument is wrong; from ``fit``, where ``skip`` cannot be.
-        RunError: From the training loop; names what is not finite, the step and the epoch.
+        RunError: From the loops; names what is not finite, the step, the epoch and the batch.
     """
 
     def __init__(self, action: Action = "stop", every: int = 100) -> None:
@@ -61,6 +65,7 @@ class FiniteGuard(L.Callback):
         self.skipped_steps = 0
         """How many steps were left out."""
         self._taken_steps = 0
+        self._saved = False
         self._batch: tuple[Any, int] = (None, 0)
         self._watched: set[str] = set()
         self._fit = ExitStack()
@@ -120,7 +125,60 @@ class FiniteGuard(L.Callback):
         """Look at the data."""
         self._batch = (batch, batch_idx)
         if self.action == "stop" and not all(map(is_finite, tensors(batch))):
-            raise RunError(f"the data holds NaN or infinity {_moment(trainer, batch_idx)}")
+            raise RunError(f"the data holds NaN or infinity {self._moment(trainer, batch_idx)}")
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at the data."""
+        if all(map(is_finite, tensors(batch))):
+            return
+        what = _of("validation", batch_idx, dataloader_idx)
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        raise RunError(f"{what} {self._moment(trainer)}" if fitting else what)
+
+    def on_test_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at the data."""
+        if not all(map(is_finite, tensors(batch))):
+            raise RunError(_of("test", batch_idx, dataloader_idx))
+
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at the data."""
+        if not all(map(is_finite, tensors(batch))):
+            raise RunError(_of("prediction", batch_idx, dataloader_idx))
+
+    def admits(self, batch: Any, batch_idx: int) -> bool:
+        """Whether to calibrate on a batch.
+
+        Raises:
+            RunError: If not, and ``action`` is ``stop``.
+        """
+        if all(map(is_finite, tensors(batch))):
+            return True
+        what = _of("calibration", batch_idx)
+        if self.action == "stop":
+            raise RunError(what)
+        _LOG.warning("%s: it is left out", what)
+        return False
 
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
@@ -143,7 +201,7 @@ class FiniteGuard(L.Callback):
             return
         what = f"the gradient of {name} holds NaN or infinity"
         if self.action == "stop":
-            raise RunError(f"{what} {_moment(trainer)}")
+            raise RunError(f"{what} {self._moment(trainer)}")
         self._skip(trainer, what)
         for parameter in pl_module.parameters():  # an optimizer leaves out what has no gradient
             parameter.grad = None
@@ -181,6 +239,7 @@ class FiniteGuard(L.Callback):
     ) -> None:
         """Look at the weights before they replace those of an earlier checkpoint."""
         self._check_state(trainer, pl_module)
+        self._saved = True
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps were left out."""
@@ -188,6 +247,7 @@ class FiniteGuard(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
+        self._saved = True
         self.skipped_steps = state_dict["skipped_steps"]
 
     def _skip(self, trainer: L.Trainer, what: str) -> None:
@@ -196,7 +256,11 @@ class FiniteGuard(L.Callback):
 
     def _check_state(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if (what := bad_state(module, self._watched)) is not None:
-            raise RunError(f"{what} {_moment(trainer)}")
+            raise RunError(f"{what} {self._moment(trainer)}")
+
+    def _moment(self, trainer: L.Trainer, batch_idx: int | None = None) -> str:
+        good = "the last checkpoint is good" if self._saved else "no checkpoint was written yet"
+        return f"{_when(trainer, batch_idx)}: training stopped, {good}"
 
     def _bad_loss(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> RunError:
         what = f"the loss is {loss.item()}"
@@ -204,7 +268,7 @@ class FiniteGuard(L.Callback):
             name = bad_module(pl_module, *self._batch)
         if name is not None:
             what += f", as {name} gives NaN or infinity,"
-        return RunError(f"{what} {_moment(trainer, self._batch[1])}")
+        return RunError(f"{what} {self._moment(trainer, self._batch[1])}")
 
 
 def _loss(output: Any) -> Tensor | None:
@@ -221,5 +285,6 @@ def _when(trainer: L.Trainer, batch_idx: int | None = None) -> str:
     return f"at step {trainer.global_step} (epoch {trainer.current_epoch}{batch})"
 
 
-def _moment(trainer: L.Trainer, batch_idx: int | None = None) -> str:
-    return f"{_when(trainer, batch_idx)}: training stopped, the last checkpoint is good"
+def _of(split: str, batch_idx: int, dataloader_idx: int = 0) -> str:
+    loader = f", loader {dataloader_idx}" if dataloader_idx else ""
+    return f"the {split} data holds NaN or infinity (batch {batch_idx}{loader})"

@@ -4,12 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers import Logger
 
 from bitladder.callbacks.progress import Progress, snapshot
 from bitladder.callbacks.ranks import of_every_rank, own_part
 from bitladder.errors import Interrupted, UserError
+
+FINDERS = (BatchSizeFinder, LearningRateFinder)
 
 
 class LastCheckpoint(L.Callback):
@@ -34,7 +41,8 @@ class LastCheckpoint(L.Callback):
         every_n_steps: Optimizer steps from one checkpoint to the next, beside those of the epochs.
 
     Raises:
-        UserError: If ``every_n_steps`` is below 1, or another callback stands before it.
+        UserError: If ``every_n_steps`` is below 1; from ``fit``, if another callback stands before
+            it, or a ``ModelCheckpoint`` would write its file.
     """
 
     FILENAME = "last.ckpt"
@@ -53,7 +61,8 @@ class LastCheckpoint(L.Callback):
         self._saved_step = 0
         self._saving = False
         self._over = False
-        self._own = True
+        self.is_own = True
+        """Whether the fit goes on with a run of its own folder, or starts."""
         self._resumed: dict[str, Any] | None = None
         self._progress: Progress | None = None
         self._state: dict[str, Any] = {}
@@ -68,7 +77,9 @@ class LastCheckpoint(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the folder."""
-        if trainer.callbacks[0] is not self:  # type: ignore[attr-defined]
+        # Lightning puts those first that find out about the training before it begins.
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if next(x for x in callbacks if not isinstance(x, FINDERS)) is not self:
             raise UserError("LastCheckpoint must stand first among the trainer's callbacks")
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
@@ -77,10 +88,10 @@ class LastCheckpoint(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let ``ModelCheckpoint`` find its files where the run's directory lies now."""
-        self._own = (
+        self.is_own = (
             Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath)).resolve()
         )
-        if not self._own:
+        if not self.is_own:
             return
         states = checkpoint.get("callbacks", {})
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -98,9 +109,10 @@ class LastCheckpoint(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put loggers back to where they stood; train nothing if all is trained."""
+        self._check_others(trainer)
         state = self._resumed
         self._stop, self._saved_step, self._over = None, 0, False
-        if state is None or not self._own:
+        if state is None or not self.is_own:
             return  # What another run logged, and when it was over, is its own business.
         for name, logger in _stateful(trainer.loggers).items():
             if name in state["loggers"]:
@@ -114,6 +126,7 @@ class LastCheckpoint(L.Callback):
         """Restore what Lightning does not."""
         self.training = True
         if self._resumed is not None:
+            _check_averages(trainer)
             self._progress = Progress(own_part(trainer, self._resumed["progress"]))
             self._progress.before_training(trainer, pl_module)
 
@@ -136,6 +149,18 @@ class LastCheckpoint(L.Callback):
             self._save(trainer, pl_module)
         if stop:
             raise Interrupted(self._stop or 0)
+
+    def _check_others(self, trainer: L.Trainer) -> None:
+        for other in trainer.checkpoint_callbacks:
+            if not isinstance(other, ModelCheckpoint):
+                continue
+            here = Path(str(other.dirpath)).resolve() == Path(str(self.dirpath)).resolve()
+            name = f"{other.filename}.ckpt"
+            if here and (other.save_last or name == self.FILENAME):
+                raise UserError(
+                    f"a ModelCheckpoint writes {self.FILENAME}, too, from which nothing goes on"
+                    " exactly: leave save_last out, and give it another filename or dirpath"
+                )
 
     def _is_stopped(self, trainer: L.Trainer) -> bool:
         """Whether any rank was told to stop: they must do it at the same batch."""
@@ -207,6 +232,16 @@ class LastCheckpoint(L.Callback):
             trainer.save_checkpoint(f"{self.dirpath}/{self.FILENAME}")
         finally:
             self._saving, self._state = False, {}
+
+
+def _check_averages(trainer: L.Trainer) -> None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        averages = isinstance(callback, StochasticWeightAveraging)
+        if averages and trainer.current_epoch >= callback.swa_start:
+            raise UserError(
+                "StochasticWeightAveraging keeps its averages out of checkpoints, so that nothing"
+                " goes on exactly: train anew, or use EMAWeightAveraging"
+            )
 
 
 def _stateful(loggers: list[Logger]) -> dict[str, Any]:

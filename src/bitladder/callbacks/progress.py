@@ -6,6 +6,7 @@ that score the float model, nor the metrics that callbacks monitor. This is what
 as tensors and plain containers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -51,7 +52,7 @@ class Progress:
 
     def before_training(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Restore what the loops do not touch when they start: in ``on_train_start``."""
-        trainer.accumulate_grad_batches = self._state["accumulate_grad_batches"]
+        trainer.fit_loop.epoch_loop.update_lr_schedulers = _per_epoch(trainer)
         trainer._logger_connector._callback_metrics.update(self._state["monitored"])
         metrics = dict(named_metrics(module))
         for name, state in self._state["metrics"].items():
@@ -65,6 +66,9 @@ class Progress:
         if not self._counted:
             self._counted = True
             loop = trainer.fit_loop
+            del loop.epoch_loop.update_lr_schedulers
+            # GradientAccumulationScheduler sets it, and refuses to start where it is set.
+            trainer.accumulate_grad_batches = self._state["accumulate_grad_batches"]
             loop.epoch_loop._batches_that_stepped = self._state["steps_logged"]
             # Else the epoch would end without a step of the schedulers that wait for a plateau.
             loop._restarting = loop.epoch_loop._restarting = False
@@ -78,6 +82,21 @@ class Progress:
         """
         for key in self._sums.keys() & results.keys():
             _add(results[key], self._sums.pop(key))
+
+
+def _per_epoch(trainer: L.Trainer) -> Callable[..., None]:
+    """What updates the schedules of epochs alone.
+
+    Where a validation follows the batch before, Lightning goes once through the end of that batch
+    again, and would take another step of the schedules that wait for a plateau.
+    """
+    update = trainer.fit_loop.epoch_loop.update_lr_schedulers
+
+    def per_epoch(interval: str, update_plateau_schedulers: bool) -> None:
+        if interval == "epoch":
+            update(interval, update_plateau_schedulers=update_plateau_schedulers)
+
+    return per_epoch
 
 
 def _has_sums(entry: _ResultMetric) -> bool:

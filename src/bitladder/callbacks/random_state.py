@@ -1,119 +1,182 @@
 """Random numbers that go on where a checkpoint left them."""
 
-import random
+from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from bitladder.callbacks import replay
+from bitladder.callbacks.generators import (
+    States,
+    capture,
+    from_plain,
+    restore,
+    seed_all,
+    to_plain,
+)
+from bitladder.callbacks.last_checkpoint import LastCheckpoint
+from bitladder.callbacks.loader_states import LoaderStates
 from bitladder.callbacks.ranks import of_every_rank, own_part
 
 State = dict[str, Any]
 
 
+class _Phase(IntEnum):
+    """What draws from a seed of its own."""
+
+    TRAINING = 0
+    READING = 1
+    VALIDATION = 2
+    VALIDATED = 3
+    AFTER = 4
+
+
 class RandomState(L.Callback):
     """Random numbers and batches after a resume are those of the run that was never interrupted.
 
-    Lightning saves no generator's state, so dropout, augmentation and shuffling would differ. Every
-    epoch draws from seeds made of the run's seed and the epoch: what is drawn between two epochs
-    (by a validation, a data loader, a check of sanity) then has no influence. For a checkpoint from
-    the middle of an epoch two states are kept: that before the epoch's first batch was read, with
-    which the batches up to the checkpoint are read again, and dropped; and that before the next
-    batch was read, with which training goes on. Each of several processes goes on with its own.
+    Lightning saves no generator's state, so dropout, augmentation and shuffling would differ. The
+    reading of every epoch, its training, every validation, the training after it and what follows
+    the training each draw from a seed made of the run's seed and the epoch or step, and the main
+    process reads in a stream of its own: what is drawn in between, such as by workers that one
+    process starts earlier than another, has no influence. A checkpoint from the middle of an epoch
+    keeps the state before the next batch was read: the batches up to it are read again, from the
+    epoch's seed, and dropped. Each of several processes goes on with its own.
 
-    Exact are orders and transforms that draw from Python's, NumPy's or PyTorch's global generators
-    or from seeds of their own, without workers as with workers that live for an epoch; loaders that
-    keep their place themselves (``state_dict``) are left to it. Not exact: transforms that draw in
-    ``persistent_workers``, whose generators are as old as the process.
+    Exact are orders and transforms that draw from Python's, NumPy's or PyTorch's global generators,
+    from generators of the loader or its sampler, or from seeds of their own, without workers as
+    with workers that live for an epoch; loaders that keep their place themselves (``state_dict``)
+    are left to it. Not exact: transforms that draw in ``persistent_workers``, whose generators are
+    as old as the process.
+
+    A fit from a checkpoint of another folder than :class:`LastCheckpoint`'s is another run, and
+    draws from its own seed.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._seed: int | None = None
+        self._seed = 0
         self._ranks: list[State] = []
         self._restored: State | None = None
-        self._epoch_start: State | None = None
-        self._before_read: State | None = None
-        # Of the iterator over the epoch's data: is it older than the epoch (the first of a fit is),
-        # and was what it drew put back.
-        self._iterated = False
-        self._put_back = False
+        self._stream = replay.Stream()
+        self._in_batch = False
+        """Whether the batch was read that is trained on next."""
+        self._read: States | None = None
+        """What it was read from, by loaders that do not read it again."""
+        self._loaders = LoaderStates()
+        self._generators: list[Tensor] = []
+        """Of the loaders, as the epoch found them."""
+        self._pending: States | None = None
+        """What the training goes on with at the next batch."""
+        self._made_anew = False
+        """Whether Lightning has asked for loaders since the last epoch started."""
+        self._at_start = False
+        """Whether no batch of the epoch was trained on."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take the seed that PyTorch was given, before anything is read."""
+        if stage == "fit":
+            self._seed = torch.initial_seed() % 2**63
+            replay.watch_loaders(
+                trainer,
+                self._stream,
+                partial(self._before_loaders, trainer),
+                partial(self._before_batch, trainer),
+            )
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave the trainer as it was."""
+        if stage == "fit":
+            replay.watch_no_more(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the seed that PyTorch was given, unless a checkpoint brought one."""
+        """Take the seed that the checkpoint brought, if this is its run."""
         if self._ranks:
             self._restored = own_part(trainer, self._ranks)
-            self._ranks, self._seed = [], self._restored["seed"]
-        if self._seed is None:
-            self._seed = torch.initial_seed() % 2**63
+            self._ranks = []
+            if _is_own(trainer):
+                self._seed = self._restored["seed"]
 
     def state_dict(self) -> State:
         """The generators' states as tensors and plain containers, of this rank alone."""
         # A checkpoint may be written when the next batch has been read, and augmented, already.
-        state = (self._before_read or _capture()) | {
-            "seed": self._seed,
-            "epoch_start": self._epoch_start,
-            "put_back": self._put_back,
-        }
-        return {"ranks": [state]}
+        if self._in_batch:
+            training, reading = self._stream.outside, self._read
+        else:
+            training, reading = self._pending or capture(), None
+        reading = reading or self._stream.capture()
+        more = {"seed": self._seed, "reading": to_plain(reading), "generators": self._generators}
+        return {"ranks": [to_plain(training) | more]}
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Save the states of every rank."""
         (own,) = checkpoint["callbacks"][self.state_key]["ranks"]
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            own["generators"] = replay.generator_states(trainer)  # for the epoch that follows
         checkpoint["callbacks"][self.state_key] = {"ranks": of_every_rank(trainer, own)}
+        if self._loaders.current:
+            checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"] = self._loaders.current
 
     def load_state_dict(self, state_dict: State) -> None:
         """Keep the states until training starts."""
         self._ranks = state_dict["ranks"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go back to the batch that the checkpoint stands before."""
+        """Read from the epoch's start, up to the batch that the checkpoint stands before."""
         state, self._restored = self._restored, None
-        self._iterated = True
-        if state is None:
-            self._epoch_start = self._before_read = _capture()
-            self._put_back = True
-            if replay.has_workers(trainer):
-                replay.iterate_anew(trainer)
-                _restore(self._epoch_start)
-            return
-        before = replay.batches_before(trainer)
-        now = {key: state[key] for key in ("python", "numpy", "torch", "cuda")}
-        self._before_read = now
-        self._epoch_start = start = (before and state.get("epoch_start")) or now
-        self._put_back = before > 0 and state.get("put_back", False)
-        if replay.keeps_its_place(trainer):
-            _restore(now)
-            return
-        _restore(start)
-        replay.iterate_anew(trainer)
-        if self._put_back:
-            _restore(start)
-        if before:
+        before = 0 if state is None else replay.batches_before(trainer)
+        self._at_start, self._made_anew, self._pending = before == 0, False, None
+        if state is not None and _is_own(trainer):
+            replay.set_generator_states(trainer, state["generators"])
+            self._stream.restore(from_plain(state["reading"]))
+            self._pending = from_plain(state) if before else None
+        self._note_loaders(trainer)
+        if state is not None and replay.keeps_its_place(trainer):
+            replay.restore_places(trainer)
+        elif state is not None or not replay.is_ahead(trainer):
+            self._seed_reading(trainer)
+            replay.iterate_anew(trainer)
             replay.skip(trainer, before)
-            _restore(now)
+        self._in_batch = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the state with which the epoch's data are iterated."""
-        self._before_read = _capture()
-        if not self._iterated:
-            self._epoch_start = self._before_read
+        """Seed the reading of the epoch's data."""
+        self._at_start = True
+        iterated = replay.is_iterated(trainer)
+        if self._made_anew or not iterated:
+            self._note_loaders(trainer)
+            self._seed_reading(trainer)
+        if self._made_anew and iterated:
+            replay.iterate_anew(trainer)
+        self._made_anew = False
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Seed the epoch."""
-        if batch_idx == 0:
-            assert self._seed is not None
-            sequence = np.random.SeedSequence([self._seed, trainer.current_epoch])
-            (seed,) = sequence.generate_state(1).tolist()
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
+    def _before_loaders(self, trainer: L.Trainer) -> None:
+        self._made_anew = True
+        self._seed_reading(trainer)
+
+    def _seed_reading(self, trainer: L.Trainer) -> None:
+        self._stream.seed(self._seed, replay.epoch(trainer), _Phase.READING)
+
+    def _note_loaders(self, trainer: L.Trainer) -> None:
+        self._generators = replay.generator_states(trainer)
+        self._loaders.before_epoch(trainer)
+
+    def _before_batch(self, trainer: L.Trainer) -> None:
+        """Seed the epoch, or go on with it; keep the states."""
+        if self._pending is not None:
+            restore(self._pending)
+            self._pending = None
+        if self._at_start:
+            self._at_start = False
+            seed_all(self._seed, replay.epoch(trainer), _Phase.TRAINING)
+        self._loaders.before_batch(trainer)
+        self._read = self._stream.capture() if replay.keeps_its_place(trainer) else None
+        self._in_batch = True
 
     def on_train_batch_end(
         self,
@@ -123,41 +186,27 @@ class RandomState(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the state before the next batch is read."""
-        self._before_read = _capture()
+        """The next batch is not read yet."""
+        self._loaders.after_batch(trainer)
+        self._in_batch = False
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seed a validation."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            seed_all(self._seed, trainer.global_step, _Phase.VALIDATION)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the state before the next batch is read."""
-        if not trainer.sanity_checking:
-            self._before_read = _capture()
+        """Seed what is left of the epoch."""
+        # Workers that persist are started, which draws, by the first validation of a process.
+        if trainer.state.fn == TrainerFn.FITTING:
+            seed_all(self._seed, trainer.fit_loop.total_batch_idx + 1, _Phase.VALIDATED)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From the next epoch on Lightning makes the iterator when it has started."""
-        self._iterated = self._put_back = False
-
-
-def _capture() -> State:
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.array(keys, dtype=np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seed what follows, such as calibration: a resumed run may have trained nothing."""
+        seed_all(self._seed, 0, _Phase.AFTER)
 
 
-def _restore(state: State) -> None:
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+def _is_own(trainer: L.Trainer) -> bool:
+    """Whether the fit goes on with a run, rather than starting from another's checkpoint."""
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    return all(callback.is_own for callback in callbacks if isinstance(callback, LastCheckpoint))

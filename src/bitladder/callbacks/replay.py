@@ -1,20 +1,194 @@
-"""Training data from the middle of an epoch."""
+"""Training data read in a stream of random numbers of their own, and from the middle of an epoch.
+
+What is read then depends on the seed and the epoch alone, whatever the training draws in between.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
+from torch import Tensor
+
+from bitladder.callbacks.generators import (
+    States,
+    capture,
+    capture_but_numpy,
+    restore,
+    restore_but_numpy,
+    seed_all,
+)
+
+# NumPy documents both; its type stubs do not know them.
+_GET_NUMPY: Callable[[], np.random.BitGenerator] = getattr(np.random, "get_bit_generator")  # noqa: B009
+_SET_NUMPY: Callable[[np.random.BitGenerator], None] = getattr(np.random, "set_bit_generator")  # noqa: B009
 
 
-def has_workers(trainer: L.Trainer) -> bool:
-    """Whether a training loader starts to read ahead as soon as it is iterated."""
-    return any(getattr(loader, "num_workers", 0) > 0 for loader in _loaders(trainer))
+class Stream:
+    """Random numbers for the block of a ``with``; those outside go on as if it were not there.
+
+    NumPy's generator is exchanged, not its state: to read and write that takes longer than all the
+    rest. What it keeps of a pair of normal numbers is forgotten at the block's edges.
+    """
+
+    def __init__(self) -> None:
+        self.outside = capture()
+        """The states outside when the last batch was read."""
+        self._inside = self.outside
+        self._numpy: np.random.BitGenerator = np.random.MT19937()
+        self._numpy_outside: np.random.BitGenerator = self._numpy
+
+    def seed(self, *numbers: int) -> None:
+        """Begin anew."""
+        with self._aside():
+            seed_all(*numbers)
+
+    def capture(self) -> States:
+        """The states inside."""
+        with self._aside():
+            return capture()
+
+    def restore(self, states: States) -> None:
+        """Go on from there."""
+        with self._aside():
+            restore(states)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A block in which nothing is read."""
+        outside = self.outside
+        with self:
+            yield
+        self.outside = outside
+
+    def __enter__(self) -> Self:
+        self.outside = capture()
+        self._numpy_outside = _GET_NUMPY()
+        _SET_NUMPY(self._numpy)
+        restore_but_numpy(self._inside)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = capture_but_numpy(self._inside)
+        _SET_NUMPY(self._numpy_outside)
+        restore_but_numpy(self.outside)
+
+
+class StreamFetcher(_PrefetchDataFetcher):
+    """Lightning's fetcher, which reads inside a stream.
+
+    Args:
+        fetcher: Lightning's, whose place it takes, with what that has read already.
+        stream: Where reading draws from.
+        before_read: Is called before each batch is read.
+    """
+
+    def __init__(
+        self, fetcher: _PrefetchDataFetcher, stream: Stream, before_read: Callable[[], None]
+    ) -> None:
+        super().__init__(fetcher.prefetch_batches)
+        vars(self).update(vars(fetcher))
+        self.stream, self.before_read = stream, before_read
+
+    def __iter__(self) -> Self:
+        with self.stream:
+            super().__iter__()
+        return self
+
+    def __next__(self) -> Any:
+        self.before_read()
+        with self.stream:
+            return super().__next__()
+
+    def skip(self, batches: int) -> None:
+        """Read batches and drop them, so that whatever reads them draws the numbers it drew."""
+        with self.stream:
+            for _ in range(batches):
+                super().__next__()
+        self.fetched -= batches  # the loop adds those before a restart itself
+
+
+def watch_loaders(
+    trainer: L.Trainer,
+    stream: Stream,
+    before_loaders: Callable[[], None],
+    before_read: Callable[[], None],
+) -> None:
+    """Let Lightning ask for training data, iterate over them and read them in a stream.
+
+    A ``training_step`` that takes the iterator itself reads as it pleases.
+
+    Args:
+        trainer: Is about to fit.
+        stream: Where reading draws from.
+        before_loaders: Is called before loaders are asked for.
+        before_read: Is called before a batch is read.
+    """
+    loop = trainer.fit_loop
+    if "setup_data" in vars(loop):
+        return  # of a fit that failed
+    set_up = loop.setup_data
+
+    def in_stream() -> None:
+        if loop._combined_loader is not None and not loop._should_reload_train_dl:
+            return
+        before_loaders()
+        with stream:
+            set_up()
+        fetcher = loop._data_fetcher
+        if type(fetcher) is _PrefetchDataFetcher:
+            loop._data_fetcher = StreamFetcher(fetcher, stream, before_read)
+
+    loop.setup_data = in_stream
+
+
+def watch_no_more(trainer: L.Trainer) -> None:
+    """Leave Lightning alone again."""
+    vars(trainer.fit_loop).pop("setup_data", None)
+
+
+def is_iterated(trainer: L.Trainer) -> bool:
+    """Whether the epoch that is about to start goes on with the iterator that there is."""
+    loop = trainer.fit_loop
+    return loop.epoch_loop.restarting or loop.is_resuming or trainer.current_epoch == 0
+
+
+def is_ahead(trainer: L.Trainer) -> bool:
+    """Whether batches were read that are not there again if the data are iterated anew.
+
+    Lightning reads one ahead where no length is known. Workers read copies of the data.
+    """
+    workers = any(getattr(loader, "num_workers", 0) > 0 for loader in _loaders(trainer))
+    return bool(getattr(trainer.fit_loop._data_fetcher, "batches", ())) and not workers
 
 
 def keeps_its_place(trainer: L.Trainer) -> bool:
-    """Whether the loaders know where they stood: Lightning has then told them already."""
+    """Whether loaders know where they stood, which Lightning has told them, or cannot go back."""
     loaders = _loaders(trainer)
-    return bool(loaders) and all(isinstance(loader, _Stateful) for loader in loaders)
+    stateful = bool(loaders) and all(isinstance(loader, _Stateful) for loader in loaders)
+    return stateful or any(isinstance(loader, Iterator) for loader in loaders)
+
+
+def restore_places(trainer: L.Trainer) -> None:
+    """Tell loaders where they stood, if Lightning has not.
+
+    It has not where it iterated over them before it read the checkpoint, to count the steps.
+    """
+    loop = trainer.fit_loop
+    states, loop._combined_loader_states_to_load = loop._combined_loader_states_to_load, []
+    if states and loop._combined_loader is not None and loop._data_fetcher is not None:
+        loop._combined_loader._load_state_dicts(states)
+        iter(loop._data_fetcher)
+
+
+def epoch(trainer: L.Trainer) -> int:
+    """The epoch that training stands in; ``current_epoch`` may still be the one before."""
+    return trainer.fit_loop.epoch_progress.current.state_dict()["processed"]
 
 
 def batches_before(trainer: L.Trainer) -> int:
@@ -33,26 +207,46 @@ def iterate_anew(trainer: L.Trainer) -> None:
     Lightning has done that, but too early: before it knew the epoch, so that workers have read
     ahead in the order of the first.
     """
-    epoch = trainer.fit_loop.epoch_progress.current.state_dict()["processed"]
     for loader in _loaders(trainer):
-        _set_sampler_epoch(loader, epoch)
-    iter(_fetcher(trainer))
+        _set_sampler_epoch(loader, epoch(trainer))
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None, "there are batches, so there is something that fetches them"
+    iter(fetcher)
 
 
 def skip(trainer: L.Trainer, batches: int) -> None:
-    """Read batches and drop them, so that whatever reads them draws the numbers that it drew."""
-    fetcher = _fetcher(trainer)
-    # A training_step that takes the iterator itself knows better what it has read.
-    if isinstance(fetcher, _PrefetchDataFetcher):
-        for _ in range(batches):
-            next(fetcher)
-        fetcher.fetched -= batches  # the loop adds those before a restart itself
-
-
-def _fetcher(trainer: L.Trainer) -> _PrefetchDataFetcher:
+    """Drop the batches that are over."""
     fetcher = trainer.fit_loop._data_fetcher
-    assert fetcher is not None, "there are batches, so there is something that fetches them"
-    return fetcher  # type: ignore[return-value]
+    # A training_step that takes the iterator itself knows better what it has read.
+    if isinstance(fetcher, StreamFetcher):
+        fetcher.skip(batches)
+
+
+def generator_states(trainer: L.Trainer) -> list[Tensor]:
+    """The states of the generators that loaders and samplers were given."""
+    return [generator.get_state() for generator in _generators(trainer)]
+
+
+def set_generator_states(trainer: L.Trainer, states: list[Tensor]) -> None:
+    """Put them back; of loaders that have others now they are left as they are."""
+    generators = _generators(trainer)
+    if len(generators) == len(states):
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _generators(trainer: L.Trainer) -> list[torch.Generator]:
+    found: dict[int, torch.Generator] = {}
+    for loader in _loaders(trainer):
+        if isinstance(loader, _Stateful):
+            continue  # which saves them itself
+        sampler = getattr(loader, "sampler", None)
+        inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+        for holder in (loader, sampler, inner):
+            generator = getattr(holder, "generator", None)
+            if isinstance(generator, torch.Generator):
+                found[id(generator)] = generator
+    return list(found.values())
 
 
 def _loaders(trainer: L.Trainer) -> list[object]:
