@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -8,12 +9,19 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 from omegaconf import OmegaConf
+from torch import Tensor, nn
 
 from bitladder.cli import evaluating
 from bitladder.cli.main import main
+from bitladder.cli.rungs import Model, measure_models
+from bitladder.data import Synthetic
+from bitladder.errors import RunError
+from bitladder.quantization import Call
 from bitladder.runs import Results, Rung, read_json, sha256
 from bitladder.runs.documents.publish import FOLDER
+from bitladder.tasks import Classification
 
 # What our libraries say and no user of a command sees: it goes into the run's log.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -53,6 +61,33 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert error.startswith("bitladder: error: ")
     assert error.count("\n") == 1, error
     return error
+
+
+def test_bad_test_data_have_no_score(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(_: Synthetic, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        x, y = batch
+        return [x * torch.inf, y]
+
+    monkeypatch.setattr(Synthetic, "on_before_batch_transfer", spoil)
+    assert main(["evaluate", f"run={copied}"]) == 1
+    assert "the test data holds NaN or infinity (batch 0)" in capsys.readouterr().err
+
+
+def test_a_model_that_gives_nan_has_no_score(copied: Path) -> None:
+    data = Synthetic(batch_size=16, seed=1)
+    data.setup("test")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.input_shape), data.num_classes))
+    task = Classification(net, torch.optim.SGD, None, num_classes=data.num_classes)
+
+    def run(x: Tensor) -> Tensor:
+        return torch.full((len(x), data.num_classes), torch.nan)
+
+    example = Call((torch.ones(1, *data.input_shape),), {})
+    model = Model(copied / "config.yaml", run, shipped=False)
+    with pytest.raises(RunError, match=r"the int8 model gives NaN for test sample 0$"):
+        measure_models({"int8": model}, example, net, task, data)
 
 
 def test_both_rungs_are_as_recorded_in_a_copy_elsewhere(

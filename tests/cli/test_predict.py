@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "empty.npy", np.zeros((0, 3), np.float32))
     np.save(folder / "text.npy", np.array(["a"]))
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(folder / "nan.npy", np.full((5, 3), np.nan, np.float32))
     np.savez(folder / "arrays.npz", x=np.zeros(3))
     (folder / "junk.npy").write_text("junk")
     (folder / "cut.pt2").write_bytes((folder / "model_int8.pt2").read_bytes()[:2000])
@@ -101,6 +102,7 @@ def test_several_inputs_and_outputs(
         ("model_int8.pt2 --input .", "--input .: is a directory"),
         ("model_int8.pt2 --input junk.npy", "junk.npy is no array of numbers"),
         ("model_int8.pt2 --input objects.npy", "objects.npy is no array of numbers"),
+        ("model_int8.pt2 --input nan.npy", "nan.npy holds NaN"),
         ("model_int8.pt2 --input arrays.npz", "arrays.npz is an archive of arrays"),
         ("model_int8.pt2 --input text.npy", "text.npy holds <U1, and models take numbers"),
         ("model_int8.pt2 --input double.npy", "holds float64 of shape [5, 3], and the model takes"),

@@ -67,9 +67,12 @@ def _tensor(path: Path) -> Tensor:
         array.close()
         raise UserError(f"--input {path} is an archive of arrays: give an .npy file for each input")
     try:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
     except TypeError as error:
         raise UserError(f"--input {path} holds {array.dtype}, and models take numbers") from error
+    if tensor.isnan().any():  # which an integer model would round to some number
+        raise UserError(f"--input {path} holds NaN: no answer to it means anything")
+    return tensor
 
 
 def _preview(answer: np.ndarray) -> str:

@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitladder.callbacks.calibration import calibration_batches
+from bitladder.callbacks.finite_guard import FiniteGuard
 from bitladder.callbacks.forwarding import forwarded
 from bitladder.cli.assemble import Parts
 from bitladder.data.base import ImageDataModule
+from bitladder.errors import RunError
 from bitladder.precision import Fp32Precision
 from bitladder.quantization import Call, export, float_copy
 from bitladder.runs import RunDirectory, Rung, sha256, write_atomic
@@ -123,6 +125,8 @@ def measure_models(
             outputs = tester.predict(task, data.test_dataloader())
         assert outputs is not None
         logits[name] = torch.cat([x for x in outputs if isinstance(x, torch.Tensor)]).numpy()
+        if (bad := np.isnan(logits[name]).any(1)).any():
+            raise RunError(f"the {name} model gives NaN for test sample {bad.argmax()}")
         rungs[name] = Rung(
             metrics={key: float(value) for key, value in metrics.items()},
             size_bytes=model.path.stat().st_size,
@@ -142,6 +146,7 @@ def cpu_trainer(**options: Any) -> L.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         plugins=[Fp32Precision()],
+        callbacks=[FiniteGuard()],
         **options,
     )
 
