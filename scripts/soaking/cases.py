@@ -6,7 +6,7 @@ EVERY_N_STEPS = 5
 """Optimizer steps from one checkpoint to the next."""
 
 SMALL = (
-    "data=synthetic", "data.num_samples=480", "model=mlp", "model.hidden=[16,16]",
+    "model=mlp", "model.hidden=[16,16]",
     "optimizer.lr=0.01", "trainer.max_epochs=4", "trainer.log_every_n_steps=1", "logger=csv",
     f"callbacks.last_checkpoint.every_n_steps={EVERY_N_STEPS}", "callbacks.progress=null",
 )  # fmt: skip
@@ -29,8 +29,13 @@ QUANTIZATIONS = {
     # Every phase: float, observers, frozen observers.
     "qat": ("quantization.start=1", "quantization.freeze_observers=2"),
 }
-MORE = ("data.num_workers=2", "trainer.accumulate_grad_batches=2")
-"""Of every third pair."""
+SYNTHETIC = ("data=synthetic", "data.num_samples=480")
+DATA = (
+    SYNTHETIC,
+    (*SYNTHETIC, "data.num_workers=2", "trainer.accumulate_grad_batches=2"),
+    ("data=digits", "data.batch_size=128", "data.augment=true", "data.num_workers=2"),
+)
+"""What is trained on, and how: the pairs take turns."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def cases(trainer: str = "cpu") -> list[Case]:
                 f"trainer={trainer}",
                 *(f"precision={precision}", f"quantization={quantization}"),
                 *(*PRECISIONS[precision], *QUANTIZATIONS[quantization]),
-                *(MORE if index % 3 == 1 else ()),
+                *DATA[index % len(DATA)],
             ),
         )
         for index, (precision, quantization) in enumerate(pairs)

@@ -226,6 +226,8 @@ def _phase(directory: RunDirectory | None) -> str:
     if directory is None or not directory.config.exists():
         return "starting"
     if directory.results.exists() and Results.read(directory.results).status == "completed":
+        return "leaving"
+    if directory.report.exists():
         return "reporting"
     if directory.predictions.exists() or directory.quantization.exists():
         return "measuring"
