@@ -13,8 +13,9 @@ def opened(tmp_path: Path, config: str) -> FinishedRun:
 
 
 def test_a_configuration_is_read_as_plain_containers(tmp_path: Path) -> None:
-    run = opened(tmp_path, "seed: 1\nlr: 1e-3\nname: null\nhidden: [1, 2]\n")
-    assert run.values == {"seed": 1, "lr": 1e-3, "name": None, "hidden": [1, 2]}
+    run = opened(tmp_path, "seed: 1\nlr: 1e-3\nname: null\nhidden: [1, 2]\nat: {2: 4}\n")
+    hidden, at = [1, 2], {2: 4}  # epochs are keys of accumulation schedules
+    assert run.values == {"seed": 1, "lr": 1e-3, "name": None, "hidden": hidden, "at": at}
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,8 @@ def test_a_configuration_is_read_as_plain_containers(tmp_path: Path) -> None:
         ("name: ${", "config.yaml is not what a run writes"),
         ("a: &a [1, 2]\nb: [*a, *a]", "it has aliases"),
         ("a: &a [*a]", "it has aliases"),
-        ("1: a", "the key 1 of the configuration is no text"),
-        ("data: {1: a}", "the key 1 of data is no text"),
+        ("1.5: a", "the key 1.5 of the configuration is no text"),
+        ("data: {1.5: a}", "the key 1.5 of data is no text"),
         ("- a", "it is no mapping"),
         ("a: [", "is not YAML"),
         ("a: !!python/object/apply:os.system [true]", "is not YAML"),

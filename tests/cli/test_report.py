@@ -8,7 +8,7 @@ import pytest
 from bitladder.cli.main import main
 from bitladder.cli.run_page import write_page
 from bitladder.cli.schema import Config
-from bitladder.runs import RunDirectory
+from bitladder.runs import Results, RunDirectory
 from bitladder.runs.lock import locked
 
 
@@ -74,9 +74,10 @@ def test_what_cannot_be_is_one_line(
 def test_report_false_leaves_no_page(config: Callable[..., Config], copied: Path) -> None:
     directory = RunDirectory(copied)
     directory.report.unlink()
-    write_page(config(report=False), directory)
+    results = Results.read(directory.results)
+    write_page(config(report=False), directory, results)
     assert not directory.report.exists()
-    write_page(config(), directory)
+    write_page(config(), directory, results)
     assert directory.report.is_file()
 
 
@@ -91,5 +92,5 @@ def test_a_page_that_fails_is_a_line_in_the_log(
 
     monkeypatch.setattr("bitladder.report.write.write_run_report", fails)
     with caplog.at_level(logging.WARNING):
-        write_page(config(), RunDirectory(copied))
+        write_page(config(), RunDirectory(copied), Results.read(copied / "results.json"))
     assert caplog.messages == ["no report.html: ZeroDivisionError: oh no"]

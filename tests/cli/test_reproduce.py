@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from bitladder.cli import training
 from bitladder.cli.main import main
 from bitladder.cli.reproducing import plan
+from bitladder.cli.threads import as_many_threads
 from bitladder.errors import UserError
 
 # What our libraries say and no user of a command sees: it goes into the run's log.
@@ -288,16 +290,19 @@ def test_targets_in_a_manifest_are_data(copied: Path, tmp_path: Path, refused: R
     assert "was changed after the run" in refused(str(copied))
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "manifest.json", "config.yaml"])
+def test_a_file_of_gigabytes_is_not_read(copied: Path, refused: Refused, name: str) -> None:
+    (copied / name).touch()
+    os.truncate(copied / name, 20 * 1024**3)  # a hole: nothing is written
+    assert f"{name} has 21475 MB" in refused(str(copied))
+
+
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("threads", [0, -1, 10**9, "2", None, {"_target_": "os.system"}])
 def test_a_number_of_threads_that_cannot_be_is_not_taken(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], threads: object
 ) -> None:
-    from rich.console import Console
-
-    from bitladder.cli.reproducing import _threads
-
-    with _threads({"hardware": {"threads": threads}}, Console()):
+    with as_many_threads({"hardware": {"threads": threads}}, Console()):
         assert torch.get_num_threads() == 1
     assert "computing in 1" in capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,15 +21,14 @@ from bitladder.cli.logs import last_wandb_run
 from bitladder.cli.main import main
 from bitladder.cli.schema import Config
 from bitladder.errors import RunError
-from bitladder.runs import RunDirectory
+from bitladder.runs import Results, RunDirectory, sha256
 from bitladder.runs.lock import locked
+from bitladder.runs.results import ArtifactFile
 from bitladder.runs.sealed import write_sealed
 
 from .wandb_files import wandb_records
 
-SMALL = [
-    "data=synthetic",
-    "data.num_samples=100",
+BRIEF = [
     "model=mlp",
     "model.hidden=[16]",
     "trainer.max_epochs=3",
@@ -37,7 +37,8 @@ SMALL = [
     "callbacks.progress=null",
     "callbacks.last_checkpoint.every_n_steps=1",
     "logger=csv",
-]  # 3 batches an epoch
+]
+SMALL = ["data=synthetic", "data.num_samples=100", *BRIEF]  # 3 batches an epoch
 PLAIN = ["quantization=none"]
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -49,7 +50,8 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(folder: Path, *arguments: str, status: int = 0) -> Path:
-    assert main(["train", *SMALL, f"paths.runs={folder}", *arguments]) == status
+    small = BRIEF if any(x.startswith("data=") for x in arguments) else SMALL
+    assert main(["train", *small, f"paths.runs={folder}", *arguments]) == status
     (directory,) = folder.iterdir()
     return directory
 
@@ -143,6 +145,40 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
     same(run, train(tmp_path / "whole", *PLAIN))
 
 
+@pytest.mark.parametrize("before", [12, pytest.param(3, marks=pytest.mark.slow)])
+def test_augmented_data_of_several_workers_are_the_same(
+    tmp_path: Path, stopped: Callable[..., Path], before: int
+) -> None:
+    data = ["data=digits", "data.batch_size=128", "data.augment=true", "data.num_workers=2"]
+    run = stopped(*data, before=before)
+    assert main(["resume", str(run)]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN, *data))
+
+
+def test_a_task_with_optimizers_of_its_own_goes_on(
+    tmp_path: Path, stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two groups and a schedule, where the configuration has neither."""
+    monkeypatch.setitem(sys.modules, "own_task", None)
+    monkeypatch.delitem(sys.modules, "own_task")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_task.py").write_text(
+        "import torch\n"
+        "from bitladder.tasks import Classification\n"
+        "class Own(Classification):\n"
+        "    def configure_optimizers(self):\n"
+        "        head, *rest = self.parameters()\n"
+        "        groups = [{'params': [head], 'lr': 0.1}, {'params': rest}]\n"
+        "        optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)\n"
+        "        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
+        "        return [optimizer], [schedule]\n"
+    )
+    own = ("task._target_=own_task.Own", "scheduler=none")
+    run = stopped(*own)
+    assert main(["resume", str(run), "allow=[own_task]"]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN, *own))
+
+
 def test_a_run_copied_to_another_place_goes_on_there(
     tmp_path: Path, stopped: Callable[..., Path]
 ) -> None:
@@ -175,6 +211,23 @@ def test_after_training_nothing_is_trained_again(
     capsys.readouterr()
     assert main(["resume", str(run)]) == 0
     assert capsys.readouterr().out == f"the run is completed: nothing is left to do\n{run}\n"
+
+
+@pytest.mark.parametrize("moment", ["write_page", "log_files", "log_report"])
+def test_a_run_is_completed_when_nothing_is_left_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmeasured: None, moment: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, moment, stop)
+        run = train(tmp_path / "stopped", *PLAIN, status=130)
+    assert Results.read(run / "results.json").status == "interrupted"
+    (run / "report.html").unlink(missing_ok=True)
+    assert main(["resume", str(run)]) == 0
+    assert "completed" in (run / "report.html").read_text()
+    same(run, train(tmp_path / "whole", *PLAIN))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
@@ -278,10 +331,148 @@ def test_files_that_are_gone_are_named(
     assert json.loads((run / "manifest.json").read_text())["seed"] == 1
 
 
-def changed(run: Path, old: str, new: str) -> None:
-    text = (run / "config.yaml").read_text()
-    assert old in text
-    (run / "config.yaml").write_text(text.replace(old, new, 1))
+def changed(run: Path, old: str, new: str, *, sealed: bool = True) -> None:
+    """Change the configuration, and the manifest so that it fits if ``sealed``."""
+    path = run / "config.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    if sealed:
+        recorded(run, config_sha256=sha256(path))
+
+
+def recorded(run: Path, **values: Any) -> None:
+    """Change what the manifest says."""
+    path = run / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_configuration_that_was_edited_is_refused(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    changed(run, "max_epochs: 3", "max_epochs: 4", sealed=False)
+    assert "config.yaml is not what the run wrote" in error_of(capsys, str(run))
+
+
+def test_it_computes_in_as_many_threads_and_tells_what_else_is_other(
+    stopped: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = stopped()
+    hardware = json.loads((run / "manifest.json").read_text())["hardware"]
+    assert hardware["threads"] == torch.get_num_threads() == 1
+    recorded(run, hardware=hardware | {"threads": 2, "memory_bytes": 1, "cores": 1000})
+    check, seen = FiniteGuard.on_train_batch_start, set()
+
+    def look(self: FiniteGuard, *rest: Any) -> None:
+        seen.add(torch.get_num_threads())
+        check(self, *rest)
+
+    monkeypatch.setattr(FiniteGuard, "on_train_batch_start", look)
+    assert main(["resume", str(run)]) == 0
+    assert seen == {2}
+    assert torch.get_num_threads() == 1
+    printed = capsys.readouterr().out
+    assert "computing in 2 threads, as the run did, instead of 1\n" in printed
+    assert "and was 1000: the last bits may differ\n" in printed
+    assert printed.count("the last bits may differ") == 1
+
+
+def test_a_run_starts_again_from_the_very_checkpoint_that_it_started_from(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = stopped(before=1) / "checkpoints" / "last.ckpt"
+    start = start.rename(tmp_path / "start.ckpt")
+    shutil.rmtree(tmp_path / "stopped")
+    run = stopped(f"checkpoint={start}", "callbacks.last_checkpoint.every_n_steps=100", before=2)
+    assert not (run / "checkpoints" / "last.ckpt").exists()
+    aside = start.rename(tmp_path / "aside.ckpt")
+    assert f"checkpoint={start}: there is no such file" in error_of(capsys, str(run))
+    start.write_bytes(aside.read_bytes() + b"x")
+    assert "is not the file that the run started from" in error_of(capsys, str(run))
+    aside.rename(start)
+    assert main(["resume", str(run)]) == 0
+    start.unlink()  # a run that has a checkpoint of its own needs it no more
+    (run / "results.json").unlink()
+    assert main(["resume", str(run)]) == 0
+
+
+def test_a_checkpoint_of_another_callback_is_refused(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    checkpoints = run / "checkpoints"
+    content = torch.load(checkpoints / "last.ckpt", weights_only=True)
+    content["callbacks"]["LastCheckpoint"] = {}
+    archive = io.BytesIO()
+    torch.save(content, archive)
+    write_sealed(checkpoints / "last.ckpt", archive.getvalue())
+    assert "last.ckpt was not written by LastCheckpoint" in error_of(capsys, str(run))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.json", "results.json", "metrics.csv", "train.log", "checkpoints/last.ckpt"],
+)
+def test_a_pipe_in_the_place_of_a_file_is_refused(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = stopped()
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    assert f"{name} is neither a file nor a folder" in error_of(capsys, str(run))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "results.json"])
+def test_a_file_of_gigabytes_is_not_read(
+    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = stopped()
+    os.truncate(run / name, 20 * 1024**3)  # a hole: nothing is written
+    assert f"{name} has 21475 MB" in error_of(capsys, str(run))
+
+
+def test_of_metrics_only_the_rows_before_the_checkpoint_are_read(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped()
+    rows = (run / "metrics.csv").read_bytes()
+    (run / "metrics.csv").unlink()
+    (run / "metrics.csv").touch()
+    os.truncate(run / "metrics.csv", 20 * 1024**3)
+    assert "metrics.csv is not what the run wrote" in error_of(capsys, str(run))
+    (run / "metrics.csv").write_bytes(rows)
+    os.truncate(run / "metrics.csv", 20 * 1024**3)  # a power cut leaves such an end
+    assert main(["resume", str(run)]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN))
+
+
+def test_a_file_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert "file: is no folder: write" in error_of(capsys, str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped"])
+def test_a_completed_run_whose_model_is_damaged_says_so(
+    copied: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    results = Results.read(copied / "results.json")
+    model = copied / "model_int8.pt2"
+    model.write_bytes(b"whole")
+    results.artifacts.append(ArtifactFile.of(model))
+    results.write(copied / "results.json")
+    assert main(["resume", str(copied)]) == 0
+    if damage == "gone":
+        model.unlink()
+    else:
+        model.write_bytes(b"who" if damage == "cut" else b"whale")
+    says = {"gone": "is gone", "cut": "another size", "flipped": "by its sha256"}[damage]
+    error = error_of(capsys, str(copied))
+    assert "is completed, but model_int8.pt2" in error
+    assert says in error
+    assert main(["report", str(copied)]) == 0
+    assert f"{copied}: model_int8.pt2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -415,6 +606,7 @@ def test_what_cannot_go_on_exactly_is_refused(
     (run / "manifest.json").write_text(json.dumps(manifest))
     del values["callbacks"]["last_checkpoint"]
     config.write_text(yaml.safe_dump(values))
+    recorded(run, config_sha256=sha256(config))
     assert "have no bitladder.callbacks.LastCheckpoint" in error_of(capsys, str(run))
 
 

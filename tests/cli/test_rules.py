@@ -120,6 +120,20 @@ def test_a_monitor_needs_a_logger(config: Make, monitor: str) -> None:
     rules.check(config(callbacks=callbacks, logger=logger))
 
 
+@pytest.mark.parametrize(
+    "given", [{"save_last": True}, {"save_last": "link"}, {"filename": "last"}]
+)
+def test_only_one_callback_writes_what_resume_goes_on_from(
+    config: Make, given: dict[str, Any]
+) -> None:
+    mine = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", **given}
+    last = {"_target_": "bitladder.callbacks.LastCheckpoint"}
+    says = _complaint(config(callbacks={"mine": mine, "last_checkpoint": last}))
+    assert says.startswith(f"callbacks.mine.{next(iter(given))}=")
+    assert "callbacks.last_checkpoint writes last.ckpt" in says
+    rules.check(config(callbacks={"mine": mine}))
+
+
 def test_a_checkpoint_must_be_there(config: Make, tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
     assert _complaint(config(checkpoint=str(file))) == f"checkpoint={file}: there is no such file"

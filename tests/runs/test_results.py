@@ -96,3 +96,19 @@ def test_results_that_are_not_ours_are_named_in_one_line(
         Results.read(path)
     assert str(path) in str(got.value)
     assert "\n" not in str(got.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "../model.pt2", "folder", "gone.pt2"])
+def test_a_model_that_is_no_file_of_the_run_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.pt2").touch()
+    artifact = ArtifactFile(name=name, size_bytes=0, sha256="0" * 64)
+    results = Results(
+        status="completed",
+        experiment=None,
+        precision="fp32",
+        quantization="none",
+        seed=1,
+        artifacts=[artifact],
+    )
+    assert results.damage(tmp_path / "folder") is not None

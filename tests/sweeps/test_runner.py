@@ -208,6 +208,23 @@ def test_a_killed_sweep_takes_its_jobs_with_it_and_goes_on_later(tmp_path: Path)
     assert [record.attempts for record in records] == [1, 2, 1]
 
 
+def test_a_killed_server_of_the_jobs_kills_them_and_they_go_on(tmp_path: Path) -> None:
+    sweep = a_sweep(tmp_path)
+    (job,) = children(tmp_path)
+    status = Path(f"/proc/{job}/status").read_text()
+    server = int(status.partition("PPid:")[2].split()[0])
+    assert server != sweep.pid
+    os.kill(server, signal.SIGKILL)
+    sweep.wait(timeout=60)
+    record = SweepDirectory(tmp_path).read_job(jobs("ok", "sleep")[1])
+    assert (record.status, record.reason) == ("killed", "the server of the jobs was killed")
+    assert record.run is not None
+    what = Job(id="j1", name="do=ok", overrides=["do=ok"])  # it sleeps no more
+    runner(tmp_path).run([what])
+    directory = SweepDirectory(tmp_path)
+    assert f"this is ok, after {record.run}" in directory.log_file("j1").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["jobs/j0.json", "run-ok*", "run-sleep*", "jobs/j2.json"])
 def test_a_sweep_killed_at_any_moment_goes_on(tmp_path: Path, moment: str) -> None:

@@ -3,6 +3,7 @@
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from bitladder.archives import archive_damage
 from bitladder.errors import UserError
 from bitladder.precision import LadderPrecision
+from bitladder.runs import sha256
 from bitladder.runs.trace import array_hash
 
 _TRAINING_STATE = {
@@ -26,10 +28,23 @@ _TRAINING_STATE = {
 """What training needs to go on, by key and type."""
 
 
+def check_same_start(checkpoint: str, manifest: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that is not the one that a run started from, as far as that is known.
+
+    Raises:
+        UserError: If it is missing or another.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise UserError(f"checkpoint={checkpoint}: there is no such file")
+    if manifest.get("start_sha256") not in (None, sha256(path)):
+        raise UserError(f"checkpoint={checkpoint} is not the file that the run started from")
+
+
 def check_checkpoint(
     path: str,
     module: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     scheduler: LRScheduler | None,
     precision: LadderPrecision,
 ) -> dict[str, Any]:
@@ -45,7 +60,8 @@ def check_checkpoint(
     """
     content = _read(path, _TRAINING_STATE)
     _check_weights(path, content["state_dict"], module)
-    options = {key for group in optimizer.param_groups for key in group}
+    groups = [] if optimizer is None else optimizer.param_groups
+    options = {key for group in groups for key in group}
     for state in content["optimizer_states"]:
         for group in state["param_groups"]:
             if missing := sorted(options - group.keys()):

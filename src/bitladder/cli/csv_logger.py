@@ -4,9 +4,11 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger as LightningCSVLogger
@@ -14,6 +16,9 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from bitladder.errors import UserError
 from bitladder.runs import write_atomic
+
+LONGEST_LINE = 2**20
+"""Characters of a row, with a thousand metrics."""
 
 
 class CSVLogger(LightningCSVLogger):
@@ -32,10 +37,14 @@ class CSVLogger(LightningCSVLogger):
         return self._experiment  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many rows are in the file, with what was logged so far, and their hash."""
+        """How many rows are in the file, with what was logged so far, and their hash.
+
+        They are on the disk then: a checkpoint that counts them outlives a power cut.
+        """
         self.save()
         if not isinstance(self._experiment, _Writer):
             return {"rows": 0}
+        self._experiment.sync()
         return {"rows": self._experiment.rows, "sha256": self._experiment.content.hexdigest()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -47,6 +56,18 @@ class CSVLogger(LightningCSVLogger):
         experiment = self.experiment
         if isinstance(experiment, _Writer):  # the other ranks write nothing
             experiment.go_on_after(state_dict["rows"], state_dict.get("sha256"))
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file that may be somebody else's, and gigabytes without a line's end.
+
+    Raises:
+        csv.Error: If one is longer than any row.
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise csv.Error("a line is too long")
+        yield line
 
 
 class _Writer(ExperimentWriter):
@@ -71,6 +92,12 @@ class _Writer(ExperimentWriter):
         self._count(self.metrics)
         self.metrics = []
 
+    def sync(self) -> None:
+        """Bring the file to the disk."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
     def go_on_after(self, rows: int, sha256: str | None) -> None:
         """Drop what a run wrote after its checkpoint. A file that is gone stays gone.
 
@@ -78,7 +105,7 @@ class _Writer(ExperimentWriter):
             UserError: If the rows before it are not those that were written.
         """
         try:
-            kept = self._read()[:rows]
+            kept = self._read(rows)
             self._count(kept)
         except (UnicodeDecodeError, csv.Error):
             kept = []  # and nothing of what was counted is it
@@ -99,11 +126,13 @@ class _Writer(ExperimentWriter):
             cells = {key: str(value) for key, value in row.items() if value not in (None, "")}
             self.content.update(json.dumps(cells, sort_keys=True).encode())
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self, rows: int | None = None) -> list[dict[str, Any]]:
+        """The first rows, or all."""
         if not self.path.exists():
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
-            return [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+            read = islice(csv.DictReader(_lines(file)), rows)
+            return [{k: v for k, v in row.items() if k is not None} for row in read]
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO(newline="")

@@ -12,6 +12,9 @@ from bitladder.errors import UserError
 from bitladder.runs import Results, RunDirectory, sha256
 from bitladder.runs.documents import Manifest, QuantizationRecord
 
+LARGEST_BYTES = {".yaml": 4 * 1024**2, ".json": 256 * 1024**2}
+"""What is read whole: a configuration has a few kilobytes, the ranges of a large model some MB."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -38,7 +41,8 @@ class FinishedRun:
         """
         directory = RunDirectory(Path(path))
         if not directory.path.is_dir():
-            raise UserError(f"run={path}: there is no such folder")
+            what = "is no folder" if directory.path.exists() else "there is no such folder"
+            raise UserError(f"run={path}: {what}: write a directory that bitladder train made")
         config = inside(directory, directory.config)
         if not config.is_file():
             raise UserError(f"run={path} is no run directory: there is no config.yaml in it")
@@ -111,7 +115,8 @@ def inside(directory: RunDirectory, path: Path) -> Path:
     """The path itself, if it stays in the run directory with every ``..`` and link followed.
 
     Raises:
-        UserError: If it leads out of it.
+        UserError: If it leads out of it, is larger than any run writes, or neither a file nor a
+            folder: reading a pipe waits.
     """
     try:
         leads_out = not path.resolve().is_relative_to(directory.path.resolve())
@@ -119,6 +124,13 @@ def inside(directory: RunDirectory, path: Path) -> Path:
         leads_out = True
     if leads_out:
         raise UserError(f"{path} leads out of the run directory: only what is in it is read")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is neither a file nor a folder: no run makes that")
+    largest = LARGEST_BYTES.get(path.suffix)
+    if largest is not None and path.is_file() and (size := path.stat().st_size) > largest:
+        raise UserError(
+            f"{path} has {size / 1e6:.0f} MB: no run writes more than {largest / 1e6:.0f}"
+        )
     return path
 
 
@@ -145,7 +157,7 @@ def _check_plain(value: Any, where: str) -> None:
     """Refuse what would be looked up elsewhere, such as ``${oc.env:HOME}``, and odd types."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str):
+            if not isinstance(key, str | int):
                 raise UserError(f"the key {key} of {where or 'the configuration'} is no text")
             _check_plain(item, f"{where}.{key}".lstrip("."))
     elif isinstance(value, list):

@@ -21,8 +21,8 @@ from bitladder.cli.options import QuantizeOptions, read_options
 from bitladder.cli.record import (
     failure_recorded,
     log_rungs,
+    results_of,
     write_quantization,
-    write_results,
 )
 from bitladder.cli.reopen import reopen
 from bitladder.cli.run_page import write_page
@@ -163,6 +163,7 @@ def _quantize(plan: Plan, parts: Parts, directory: RunDirectory, console: Consol
     console.print("measuring the rungs: compile, test, time")
     rungs = measure(parts, directory, parts.quantization.examples)
     log_rungs(rungs, trainer)
-    results = write_results(config, directory, effective_precision, rungs)
-    write_page(config, directory)
+    results = results_of(config, directory, effective_precision, rungs)
+    write_page(config, directory, results)
+    results.write(directory.results)
     return results

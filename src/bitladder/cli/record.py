@@ -55,18 +55,17 @@ def log_rungs(rungs: dict[str, Rung], trainer: L.Trainer) -> None:
         logger.save()
 
 
-def write_results(
+def results_of(
     config: Config,
     directory: RunDirectory,
     effective_precision: dict[str, Any],
     rungs: dict[str, Rung],
 ) -> Results:
-    """Write ``results.json``, the last file of a run that went well.
+    """What goes into ``results.json`` of a run that went well.
 
-    Raises:
-        RunError: If it cannot be written.
+    It is the last thing to be written: a run that has it has nothing left to do.
     """
-    results = Results(
+    return Results(
         status="completed",
         experiment=config.experiment,
         precision=config.precision_name,
@@ -76,8 +75,6 @@ def write_results(
         rungs=rungs,
         artifacts=[ArtifactFile.of(path) for path in directory.artifacts],
     )
-    results.write(directory.results)
-    return results
 
 
 @contextmanager

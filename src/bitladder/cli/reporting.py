@@ -33,6 +33,7 @@ def report(arguments: Sequence[str]) -> int:
     console = Console(soft_wrap=True)
     if is_run(path):
         record = RunRecord.read(path)
+        _tell_damage(record, console)
         written = write_run_report(record, output)
         if record.results is not None and record.rungs:
             console.print(ladder_table(record.results))
@@ -45,10 +46,19 @@ def report(arguments: Sequence[str]) -> int:
                 f"{path} is no run and has none in it: write a directory that bitladder train made,"
                 " or the folder that it lies in"
             )
+        for record in records:
+            _tell_damage(record, console)
         written = write_sweep_report(path, records, output)
         console.print(runs_table(path, records))
     console.print(str(written), highlight=False, markup=False)
     return 0
+
+
+def _tell_damage(record: RunRecord, console: Console) -> None:
+    """A size in a table is that of a file which may not be there any more."""
+    damage = record.results and record.results.damage(record.path)
+    if damage:
+        console.print(f"{record.path}: {damage}", highlight=False, markup=False)
 
 
 def _read(arguments: Sequence[str]) -> tuple[Path, Path | None]:

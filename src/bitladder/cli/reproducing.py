@@ -2,19 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 import yaml
 from rich.console import Console
 
 from bitladder.cli.assemble import assemble
-from bitladder.cli.checkpoint import tensor_hashes
+from bitladder.cli.checkpoint import check_same_start, tensor_hashes
 from bitladder.cli.configs import conf_dir
 from bitladder.cli.finished import FinishedRun, inside
 from bitladder.cli.logs import quiet_libraries
@@ -24,15 +22,14 @@ from bitladder.cli.ranks import lock, rank, shared_directory
 from bitladder.cli.reopen import BUILT, reopen
 from bitladder.cli.rules import check
 from bitladder.cli.schema import Config
+from bitladder.cli.threads import as_many_threads
 from bitladder.cli.training import check_start, go_through
 from bitladder.cli.trusted_parts import WRITERS, check_parts
 from bitladder.errors import UserError
-from bitladder.runs import RunDirectory, read_json, sha256, write_json
+from bitladder.runs import RunDirectory, read_json, write_json
+from bitladder.runs.reading import LARGEST_METRICS_BYTES, readable
 from bitladder.runs.reproduction import Reproduction, compare
 from bitladder.runs.trace import Trace, read_trace
-
-MOST_THREADS = 512
-"""A manifest that asks for more is not believed."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def plan(path: str, texts: Sequence[str], allow: Sequence[str] = ()) -> Plan:
     check_parts(run.values, WRITERS, allowed)
     manifest = _manifest(run)
     if config.checkpoint is not None:
-        _check_start(config.checkpoint, manifest)
+        check_same_start(config.checkpoint, manifest)
     return Plan(run, manifest, _trace(run.directory), config)
 
 
@@ -98,7 +95,7 @@ def reproduce(path: str, texts: Sequence[str], allow: Sequence[str] = ()) -> int
     check(config)
     quiet_libraries()
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    with _threads(planned.manifest, console):
+    with as_many_threads(planned.manifest, console):
         L.seed_everything(config.seed, workers=True, verbose=False)
         parts = assemble(config)
         if planned.run.data_fingerprint != parts.data.fingerprint():
@@ -165,46 +162,24 @@ def _manifest(run: FinishedRun) -> dict[str, Any]:
     return manifest
 
 
-def _check_start(checkpoint: str, manifest: dict[str, Any]) -> None:
-    if not Path(checkpoint).is_file():
-        raise UserError(f"checkpoint={checkpoint}: there is no such file")
-    if manifest.get("start_sha256") not in (None, sha256(Path(checkpoint))):
-        raise UserError(f"checkpoint={checkpoint} is not the file that the run started from")
-
-
 def _trace(directory: RunDirectory) -> Trace:
     """What a run left.
 
     Raises:
-        UserError: If a file is damaged or leads out of the directory, or there is nothing.
+        UserError: If a file is damaged, larger than any run's or leads out of the directory, or if
+            there is nothing.
     """
     for path in (
         *(directory.metrics, directory.results, directory.quantization),
         *(directory.predictions, directory.last_checkpoint),
     ):
         inside(directory, path)
+    readable(directory, directory.metrics, LARGEST_METRICS_BYTES)
     last = directory.last_checkpoint
     trace = read_trace(directory, tensor_hashes(str(last)) if last.is_file() else {})
     if not trace.metrics and not any(trace.tensors.values()):
         raise UserError(f"{directory.path} holds nothing to compare with: no metrics, no weights")
     return trace
-
-
-@contextmanager
-def _threads(manifest: dict[str, Any], console: Console) -> Iterator[None]:
-    """Compute in as many threads as the run did: how many decides the order of sums."""
-    hardware = manifest.get("hardware")
-    recorded = hardware.get("threads") if isinstance(hardware, dict) else None
-    before = torch.get_num_threads()
-    if not isinstance(recorded, int) or not 1 <= recorded <= MOST_THREADS:
-        console.print(f"the manifest says no number of threads: computing in {before}")
-    elif recorded != before:
-        torch.set_num_threads(recorded)
-        console.print(f"computing in {recorded} threads, as the run did, instead of {before}")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write(planned: Plan, result: Reproduction, directory: RunDirectory) -> None:

@@ -1,8 +1,8 @@
 """Going on with a run in its own directory."""
 
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from bitladder.cli.assemble import Parts, assemble
+from bitladder.cli.checkpoint import check_same_start
 from bitladder.cli.finished import FinishedRun, inside
 from bitladder.cli.logs import quiet_libraries
 from bitladder.cli.options import ResumeOptions, read_options
@@ -18,12 +19,12 @@ from bitladder.cli.ranks import lock, rank
 from bitladder.cli.reopen import BUILT, reopen
 from bitladder.cli.rules import check
 from bitladder.cli.schema import Config
+from bitladder.cli.threads import as_many_threads
 from bitladder.cli.training import check_start, go_through
 from bitladder.cli.trusted_loggers import check_loggers
 from bitladder.cli.trusted_parts import WRITERS, check_parts
 from bitladder.errors import UserError
 from bitladder.runs import RunDirectory, read_json
-from bitladder.runs.manifest import package_versions
 from bitladder.runs.sealed import damage
 
 LEFT_BEHIND = (".*.tmp", "checkpoints/.*.tmp", ".compile-*", ".unproven-*")
@@ -48,11 +49,16 @@ def resume(path: str, texts: Sequence[str]) -> int:
     console = Console(soft_wrap=True, quiet=rank() > 0)
     run = FinishedRun.open(options.run, allow_unfinished=True)
     if run.results is not None:
+        if (damage := run.results.damage(run.directory.path)) is not None:
+            raise UserError(
+                f"run={options.run} is completed, but {damage}: bitladder reproduce"
+                f" {options.run} makes it again, in another folder"
+            )
         console.print("the run is completed: nothing is left to do")
         console.print(str(run.directory.path), highlight=False)
         return 0
     check_links(run.directory)
-    with lock(run.directory):
+    with lock(run.directory), _threads(run, console):
         config = reopen(run, allow=options.allow, data=data, built=(*BUILT, *WRITERS, "logger"))
         check_parts(run.values, WRITERS, options.allow)
         if not options.trust_loggers:
@@ -88,6 +94,7 @@ def take_up(path: Path, config: Config) -> int | None:
                 raise UserError("its configuration is another")
             check_links(run.directory)
             stack.enter_context(lock(run.directory))
+            stack.enter_context(_threads(run, console))
             parts, start = prepare(run, config, console)
             held = stack.pop_all()
     except UserError as error:
@@ -108,7 +115,7 @@ def prepare(run: FinishedRun, config: Config, console: Console) -> tuple[Parts, 
         UserError: If it cannot go on to the same end; nothing has changed then.
     """
     check_resumable(run, config)
-    check(config)
+    check(config.model_copy(update={"checkpoint": None}))  # it may go on from one of its own
     quiet_libraries()
     L.seed_everything(config.seed, workers=True, verbose=False)
     parts = assemble(config)
@@ -117,15 +124,24 @@ def prepare(run: FinishedRun, config: Config, console: Console) -> tuple[Parts, 
             f"the data are not those that {run.directory.path} was trained on: write"
             " data.root=FOLDER, the one with the same data"
         )
+    checkpoint = last_whole(run.directory, console)
     start = config.checkpoint
-    if (checkpoint := last_whole(run.directory, console)) is not None:
+    if checkpoint is not None:
         start = str(checkpoint)
-        content = check_start(start, config, parts)
+        content = check_start(str(checkpoint), config, parts)
+        if not _of_last_checkpoint(content):
+            raise UserError(
+                f"{checkpoint} was not written by LastCheckpoint, so that nothing can go on exactly"
+                f" from it: write bitladder train checkpoint={checkpoint} for a run of its own"
+            )
         step = content.get("global_step")
         console.print(f"going on from {checkpoint}, step {step}", highlight=False)
         if _rows_logged(content) and not run.directory.metrics.exists():
             console.print("metrics.csv is gone: it begins with what is logged from here on")
     else:
+        if start is not None:
+            check_same_start(start, _manifest(run))
+            check_start(start, config, parts)
         console.print("nothing was saved yet: the run starts from its beginning")
     return parts, start
 
@@ -134,7 +150,6 @@ def _go_on(
     run: FinishedRun, config: Config, parts: Parts, start: str | None, console: Console
 ) -> int:
     if rank() == 0:
-        _tell_versions(run.directory, console)
         _sweep_up(run.directory)
     anew = not run.directory.manifest.exists()
     return go_through(config, parts, run.directory, console, start=start, anew=anew)
@@ -162,8 +177,13 @@ def check_resumable(run: FinishedRun, config: Config) -> None:
         UserError: Says what is in the way.
     """
     directory = run.directory
-    if directory.manifest.exists() and "source" in read_json(directory.manifest):
+    if "source" in _manifest(run):
         raise UserError(f"{directory.path} was made by bitladder quantize: run that again")
+    if run.edited:
+        raise UserError(
+            f"{run.edited}, and would end otherwise: put it back, or begin a run of its own with"
+            " bitladder train checkpoint=FILE"
+        )
     targets = [node.get("_target_", "") for node in config.callbacks.values()]
     if not any(target.endswith(".LastCheckpoint") for target in targets):
         raise UserError(
@@ -209,17 +229,26 @@ def _rows_logged(content: Mapping[str, Any]) -> int:
     return max((x for x in rows if isinstance(x, int)), default=0)
 
 
-def _tell_versions(directory: RunDirectory, console: Console) -> None:
-    """Say aloud what keeps the end from being the very same."""
-    if not directory.manifest.exists():
-        return
-    before, now = read_json(directory.manifest).get("packages"), package_versions()
-    for name, version in before.items() if isinstance(before, dict) else ():
-        if now.get(name) != version:
-            console.print(
-                f"{name} is {now.get(name)} here and was {version}: the last bits may differ",
-                highlight=False,
-            )
+def _of_last_checkpoint(content: Mapping[str, Any]) -> bool:
+    """Whether it says where training stands between two batches."""
+    return any(
+        isinstance(state, dict) and {"progress", "loggers", "over"} <= state.keys()
+        for state in content.get("callbacks", {}).values()
+    )
+
+
+def _manifest(run: FinishedRun) -> dict[str, Any]:
+    """The run's; empty where it was killed before there was one."""
+    path = run.directory.manifest
+    return read_json(path) if path.exists() else {}
+
+
+@contextmanager
+def _threads(run: FinishedRun, console: Console) -> Iterator[None]:
+    """As many as the run had, if it says so."""
+    manifest = _manifest(run)
+    with as_many_threads(manifest, console) if manifest else nullcontext():
+        yield
 
 
 def _sweep_up(directory: RunDirectory) -> None:

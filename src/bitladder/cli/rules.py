@@ -16,6 +16,9 @@ CUDA = ("gpu", "cuda")
 MONITORS = (".LearningRateMonitor", ".NumericsMonitor")
 """Callbacks that write to loggers and nowhere else."""
 
+RESERVED = ("last", "previous")
+"""Names of checkpoints that a run goes on from."""
+
 
 def check(config: Config) -> None:
     """Refuse what cannot be on this machine or at all.
@@ -112,6 +115,28 @@ def monitors_need_logger(config: Config) -> str | None:
     return None
 
 
+def checkpoints_apart(config: Config) -> str | None:
+    """What ``resume`` goes on from is written by ``LastCheckpoint`` alone."""
+    targets = {name: node["_target_"] for name, node in config.callbacks.items()}
+    if not any(target.endswith(".LastCheckpoint") for target in targets.values()):
+        return None
+    for name, target in targets.items():
+        node = config.callbacks[name]
+        if not target.endswith(".ModelCheckpoint") or "dirpath" in node:
+            continue  # where it lies elsewhere, LastCheckpoint sees where
+        if node.get("save_last"):
+            return (
+                f"callbacks.{name}.save_last={node['save_last']}: callbacks.last_checkpoint writes"
+                " last.ckpt; leave it out"
+            )
+        if node.get("filename") in RESERVED:
+            return (
+                f"callbacks.{name}.filename={node['filename']}: callbacks.last_checkpoint writes"
+                f" {node['filename']}.ckpt; write another name"
+            )
+    return None
+
+
 def mlflow_installed(config: Config) -> str | None:
     """MLflow comes with an extra."""
     for name, node in config.logger.items():
@@ -136,6 +161,7 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     training_ends,
     quantization_schedule,
     monitors_need_logger,
+    checkpoints_apart,
     mlflow_installed,
     checkpoint_exists,
 )

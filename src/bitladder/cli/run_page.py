@@ -5,22 +5,27 @@ import logging
 from rich.console import Console
 
 from bitladder.cli.schema import Config
-from bitladder.runs import RunDirectory, RunRecord
+from bitladder.runs import Results, RunDirectory, RunRecord
 from bitladder.runs.finding import find_runs
 from bitladder.runs.sweep_directory import SweepDirectory
 
 
-def write_page(config: Config, directory: RunDirectory) -> None:
+def write_page(config: Config, directory: RunDirectory, results: Results) -> None:
     """Write ``report.html`` unless ``report=false``; what keeps it from being written is logged.
 
-    The run has its results: a page that fails must not fail it.
+    The run went well: a page that fails must not fail it.
+
+    Args:
+        config: The run's.
+        directory: The run's.
+        results: Which it is about to write.
     """
     if not config.report:
         return
     try:
         from bitladder.report.write import write_run_report
 
-        write_run_report(RunRecord.read(directory.path))
+        write_run_report(RunRecord.read(directory.path).completed_with(results))
     except Exception as error:  # any, see above
         logging.getLogger(__name__).warning("no report.html: %s", _line(error))
 

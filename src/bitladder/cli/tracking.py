@@ -11,7 +11,7 @@ from bitladder.cli.guard import GuardedLogger
 from bitladder.cli.logs import stderr_in_log
 from bitladder.cli.schema import Config
 from bitladder.cli.wandb_run import GuardedWandb
-from bitladder.runs import RunDirectory, RunRecord
+from bitladder.runs import Results, RunDirectory, RunRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -57,17 +57,18 @@ def log_files(loggers: Sequence[Logger], config: Config, directory: RunDirectory
                 logger.log_file(f"{config.run_name}-{kind}", kind, file)
 
 
-def log_report(loggers: Sequence[Logger], directory: RunDirectory) -> None:
-    """Give the loggers that draw them the figures of the run's report."""
+def log_report(loggers: Sequence[Logger], directory: RunDirectory, results: Results) -> None:
+    """Give the loggers that draw them the figures of the run's report, as it will be with these."""
     for logger in loggers:
         if isinstance(logger, GuardedWandb):
-            logger.attempt(_log_report, logger, directory)
+            logger.attempt(_log_report, logger, directory, results)
 
 
-def _log_report(logger: Logger, directory: RunDirectory) -> None:
+def _log_report(logger: Logger, directory: RunDirectory, results: Results) -> None:
     from bitladder.report.run_report import run_page
 
-    log_figures([logger], figures_of(run_page(RunRecord.read(directory.path))))
+    record = RunRecord.read(directory.path).completed_with(results)
+    log_figures([logger], figures_of(run_page(record)))
 
 
 def figures_of(page: "Page") -> dict[str, "Figure"]:

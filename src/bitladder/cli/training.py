@@ -1,5 +1,6 @@
 """One run, from a checked configuration to a table of its rungs."""
 
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +20,8 @@ from bitladder.cli.ranks import lock, part, rank, shared_directory
 from bitladder.cli.record import (
     failure_recorded,
     log_rungs,
+    results_of,
     write_quantization,
-    write_results,
 )
 from bitladder.cli.restoring import restoring
 from bitladder.cli.run_page import write_page
@@ -40,12 +41,17 @@ from bitladder.quantization import Call
 from bitladder.runs import (
     Results,
     RunDirectory,
+    conditions,
+    hardware,
     ladder_table,
+    read_json,
     sha256,
     write_atomic,
     write_json,
 )
-from bitladder.runs.manifest import collect
+from bitladder.runs.manifest import collect, package_versions
+from bitladder.runs.reproduction import elsewhere, shown
+from bitladder.tasks import Classification
 
 PRECISION_SCHEMA_VERSION = 1
 
@@ -124,9 +130,12 @@ def check_start(checkpoint: str, config: Config, parts: Parts) -> dict[str, Any]
     Raises:
         UserError: As :func:`bitladder.cli.checkpoint.check_checkpoint` does.
     """
-    optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
-    scheduler = None
-    if config.scheduler is not None:
+    optimizer = scheduler = None
+    # A task that makes its own has others than the configuration; Lightning compares those.
+    ours = type(parts.task).configure_optimizers is Classification.configure_optimizers
+    if ours:
+        optimizer = instantiate(config.optimizer, "optimizer")(parts.task.parameters())
+    if ours and config.scheduler is not None:
         scheduler = instantiate(config.scheduler, "scheduler")(optimizer, total_steps=1000)
     return check_checkpoint(checkpoint, parts.task, optimizer, scheduler, parts.precision)
 
@@ -142,7 +151,10 @@ def _run(
     """The run's results, on rank 0."""
     trainer = make_trainer(config, parts, directory)
     with closed_at_end(trainer.loggers):
-        return _train(config, parts, directory, console, trainer, start, anew)
+        results = _train(config, parts, directory, console, trainer, start, anew)
+    if results is not None:
+        results.write(directory.results)
+    return results
 
 
 def _train(
@@ -160,6 +172,8 @@ def _train(
         console.print(f"not reproducible to the bit: {reason}", highlight=False, markup=False)
     if rank() == 0 and anew:
         _write_origin(config, parts, directory, wandb_records(trainer.loggers), reasons)
+    elif rank() == 0:
+        _tell_machine(directory, console)
     for note in notes(trainer.loggers):
         console.print(note, highlight=False)
     log_config(trainer.loggers, config)
@@ -199,6 +213,26 @@ def _write_origin(
     write_json(directory.manifest, manifest | {"tracking": tracking})
 
 
+def _tell_machine(directory: RunDirectory, console: Console) -> None:
+    """Say aloud what keeps the end of a run that goes on from being the very same."""
+    before = read_json(directory.manifest)
+    here = {
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "hardware": hardware.describe(),
+        "conditions": conditions.describe(),
+    }
+    for place, (recorded, now) in elsewhere(before, here).items():
+        if "memory_bytes" not in place:
+            name = place.removeprefix("packages.")
+            console.print(
+                f"{shown(name)} is {shown(now)} here and was {shown(recorded)}: the last bits may"
+                " differ",
+                highlight=False,
+                markup=False,
+            )
+
+
 def _finish(
     config: Config,
     parts: Parts,
@@ -217,9 +251,9 @@ def _finish(
     console.print("measuring the rungs: compile, test, time")
     rungs = measure(parts, directory, examples)
     log_rungs(rungs, trainer)
-    results = write_results(config, directory, effective_precision, rungs)
-    write_page(config, directory)
+    results = results_of(config, directory, effective_precision, rungs)
+    write_page(config, directory, results)
     log_files(trainer.loggers, config, directory)
     if config.report:
-        log_report(trainer.loggers, directory)
+        log_report(trainer.loggers, directory, results)
     return results

@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -82,6 +82,10 @@ class RunRecord:
             metrics=reader.read(directory.metrics, read_series, LARGEST_METRICS_BYTES) or {},
             problem=reader.problem,
         )
+
+    def completed_with(self, results: Results) -> Self:
+        """The record that is read once the run has written its results, which it does last."""
+        return replace(self, state="completed", results=results)
 
     @property
     def path(self) -> Path:

@@ -142,7 +142,7 @@ def compare(
         compared=compared,
         not_compared=[part for part, count in compared.items() if not count],
         differences=differences,
-        machine=dict(_machine(*_comparable(*manifests), where="")),
+        machine=elsewhere(*manifests),
     )
 
 
@@ -195,6 +195,16 @@ def _comparable(
     """What both manifests say of the machine; older ones say less."""
     keys = [key for key in MACHINE if key in recorded and key in here]
     return {key: recorded[key] for key in keys}, {key: here[key] for key in keys}
+
+
+def elsewhere(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs between two machines, by place in the manifests.
+
+    Args:
+        recorded: A manifest, or a part of it.
+        here: The same of this machine.
+    """
+    return dict(_machine(*_comparable(recorded, here), ""))
 
 
 def _machine(recorded: Any, here: Any, where: str) -> Iterator[tuple[str, tuple[Any, Any]]]:

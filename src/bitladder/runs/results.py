@@ -111,6 +111,27 @@ class Results:
         except ValidationError as error:
             raise incomplete(error) from error
 
+    def damage(self, folder: Path) -> str | None:
+        """The first model's file that is not what the run wrote, and how; None if all are whole.
+
+        Args:
+            folder: The run directory. Nothing beyond it is read.
+        """
+        for artifact in self.artifacts:
+            path = folder / artifact.name
+            try:
+                if Path(artifact.name).name != artifact.name or path.is_symlink():
+                    return f"{artifact.name} is no file of the run directory"
+                if not path.is_file():
+                    return f"{artifact.name} is gone"
+                if path.stat().st_size != artifact.size_bytes:
+                    return f"{artifact.name} has another size than the run wrote"
+                if sha256(path) != artifact.sha256:
+                    return f"{artifact.name} is not what the run wrote, by its sha256"
+            except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+                return f"{artifact.name[:100]} cannot be read: {error}"
+        return None
+
     def write(self, path: Path) -> None:
         """Write results.json, whole or not at all.
 

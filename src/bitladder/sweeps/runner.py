@@ -21,6 +21,9 @@ INTERRUPTED = 130
 PRUNED = 3
 """Exit status of a job that was given up for being hopeless."""
 
+LOST = 255
+"""What is known of a job that was forked off a server which was killed; it ended with it."""
+
 DONE = ("completed", "pruned")
 
 
@@ -92,14 +95,13 @@ class Runner:
         return list(records.values())
 
     def _is_done(self, record: JobRecord) -> bool:
-        """Whether a job need not run: its status says so, and its results are there."""
+        """Whether a job need not run: its status says so, and its results and models are there."""
         if record.status != "completed" or record.run is None:
             return record.status == "pruned"
-        try:
-            results = Results.read(self.directory.path / record.run / "results.json")
-        except UserError:
+        results = self._results(record)
+        if results is None or results.status != "completed":
             return False
-        return results.status == "completed"
+        return results.damage(self.directory.path / record.run) is None
 
     def _begin(self, job: Job, record: JobRecord) -> JobProcess:
         # One whose sweep was killed is still called running. One that failed might do so again, or
@@ -145,6 +147,8 @@ class Runner:
             record.status, record.reason = "pruned", results.reason if results else None
         elif exit_status == INTERRUPTED:
             record.status, record.reason = "killed", "interrupted"
+        elif exit_status == LOST:
+            record.status, record.reason = "killed", "the server of the jobs was killed"
         elif exit_status is None or exit_status < 0:
             record.status, record.reason = "killed", f"killed by signal {-(exit_status or 0)}"
         else:
