@@ -168,6 +168,7 @@ def test_the_ladder_is_every_precision_with_every_quantization() -> None:
     [
         (["sweep.retry=1"], "there is no key sweep.retry; did you mean retries?"),
         (["sweep.retries=-1"], "sweep.retries=-1: it should be greater than or equal to 0"),
+        (["sweep.name=a/b"], "sweep.name=a/b: it should match pattern"),
         (["sweep.on_failure=wait"], "it should be 'continue' or 'stop'"),
         (["sweep=steps"], "sweep=steps is not a choice of the group 'sweep'"),
         (["optimizer.lr=interval(0.1,1)"], "has no end of values: write sweep=search"),

@@ -134,6 +134,12 @@ def test_a_broken_file_is_named_in_one_line(tmp_path: Path, content: bytes, reas
     assert "\n" not in str(got.value)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"a\.json is a pipe"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*a\.json: No such file"):
         read_json(tmp_path / "a.json")

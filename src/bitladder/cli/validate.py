@@ -1,5 +1,6 @@
 """Checks a whole configuration, once, before anything is built."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -109,4 +110,5 @@ def first_line(error: ValidationError) -> str:
     if first["type"] == "missing":
         choices = groups(conf_dir()).get(where)
         return f"{where} is missing: write {where}={'|'.join(choices) if choices else '...'}"
-    return f"{where}={shown(first['input'])}: it {first['msg'].removeprefix('Input ')}"
+    says = re.sub(r"^(Input|String|List|Dictionary) should", "should", first["msg"])
+    return f"{where}={shown(first['input'])}: it {says}"

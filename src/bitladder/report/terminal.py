@@ -17,7 +17,8 @@ def runs_table(folder: Path, records: Sequence[RunRecord]) -> Table:
     A run that has no int8 rung shows its float rung's accuracy. The table fits 80 columns.
     """
     # Text, because names come from a file and may look like markup.
-    title = Text(f"{len(records)} runs in {folder}: int8 against float")
+    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    title = Text(f"{runs} in {folder}: int8 against float")
     table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
     table.add_column("state")

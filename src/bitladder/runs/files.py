@@ -64,6 +64,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, cannot be read, or is not a whole JSON object.
     """
+    if path.is_fifo():
+        raise UserError(f"{path} is a pipe: reading it would wait for somebody who writes")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
