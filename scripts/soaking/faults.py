@@ -43,7 +43,7 @@ def full_while_compiling(place: Path) -> str:
 
 def full_after_training(place: Path) -> str:
     """The disk is full when the training is over."""
-    return _full(place, lambda _, run: run.last_checkpoint.exists() and is_over(run))
+    return _full(place, lambda _, run: is_over(run))
 
 
 def _full(place: Path, moment: Callable[[Process, RunDirectory], bool]) -> str:
