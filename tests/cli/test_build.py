@@ -18,7 +18,10 @@ class Holder:
             "value": ValueError("too\nbig"),
             "user": UserError("write less"),
             "run": RunError("it broke"),
-            "fault": ZeroDivisionError(),
+            "fault": AttributeError(),
+            "size": RuntimeError("cannot allocate\nframe #0"),
+            "zero": ZeroDivisionError("division by zero"),
+            "memory": MemoryError(),
         }
         if error is not None:
             raise errors[error]
@@ -66,6 +69,15 @@ def test_a_refusal_names_the_place() -> None:
     assert str(caught.value) == f"callbacks.holder ({HOLDER['_target_']}): too big"
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [("size", "cannot allocate"), ("zero", "division by zero"), ("memory", r"MemoryError\(\)")],
+)
+def test_sizes_and_factors_that_cannot_be_are_refused(error: str, says: str) -> None:
+    with pytest.raises(UserError, match=rf"^model \(.*Holder\): {says}$"):
+        instantiate({**HOLDER, "error": error}, "model")
+
+
 def test_a_refusal_of_a_partial_node_comes_when_it_is_called() -> None:
     build = instantiate({"_target_": "torch.optim.SGD", "_partial_": True, "lr": -1}, "optimizer")
     with pytest.raises(UserError, match=r"optimizer \(torch.optim.SGD\): Invalid learning rate"):
@@ -92,7 +104,7 @@ def test_lightnings_refusals_are_the_users() -> None:
 
 
 def test_a_fault_stays_a_fault() -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(AttributeError):
         instantiate({**HOLDER, "error": "fault"}, "model")
 
 

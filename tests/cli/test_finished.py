@@ -34,6 +34,8 @@ def test_a_configuration_is_read_as_plain_containers(tmp_path: Path) -> None:
         ("a: !!python/object/apply:os.system [true]", "is not YAML"),
         ("a: !!python/object/apply:pathlib.PosixPath [a]", "a is a PosixPath"),
         ("a: " + "[" * 1200, "config.yaml is not what a run writes"),
+        ('a: !!timestamp "b"', "config.yaml is not what a run writes"),
+        ('a: !!bool "b"', "config.yaml is not what a run writes"),
         ("a: \x00", "config.yaml is not what a run writes"),
     ],
 )

@@ -42,6 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "text.npy", np.array(["a"]))
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save(folder / "nan.npy", np.full((5, 3), np.nan, np.float32))
+    np.save(folder / "inf.npy", np.full((5, 3), -np.inf, np.float32))
+    np.save(folder / "big_endian.npy", np.arange(15, dtype=">f4").reshape(5, 3))
     np.savez(folder / "arrays.npz", x=np.zeros(3))
     (folder / "junk.npy").write_text("junk")
     (folder / "cut.pt2").write_bytes((folder / "model_int8.pt2").read_bytes()[:2000])
@@ -76,6 +78,14 @@ def test_every_artifact_runs(
     assert [path.name for path in tmp_path.iterdir()] == ["y.npy"]
 
 
+def test_bytes_in_another_order_are_the_same_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["predict", str(folder / "model_int8.pt2"), "--input"]
+    assert main([*arguments, str(folder / "big_endian.npy")]) == 0
+    assert capsys.readouterr().out == "float32 [5, 3]: 0, 2, 4, 6, 8, 10, 12, 14, ...\n"
+
+
 def test_several_inputs_and_outputs(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +113,7 @@ def test_several_inputs_and_outputs(
         ("model_int8.pt2 --input junk.npy", "junk.npy is no array of numbers"),
         ("model_int8.pt2 --input objects.npy", "objects.npy is no array of numbers"),
         ("model_int8.pt2 --input nan.npy", "nan.npy holds NaN"),
+        ("model_int8.pt2 --input inf.npy", "inf.npy holds NaN or infinity"),
         ("model_int8.pt2 --input arrays.npz", "arrays.npz is an archive of arrays"),
         ("model_int8.pt2 --input text.npy", "text.npy holds <U1, and models take numbers"),
         ("model_int8.pt2 --input double.npy", "holds float64 of shape [5, 3], and the model takes"),

@@ -412,6 +412,39 @@ def test_a_checkpoint_of_another_callback_is_refused(
 
 
 @pytest.mark.parametrize(
+    "victim", ["local://{victim}", "{victim}", "{checkpoints}/../../../victim"]
+)
+@pytest.mark.parametrize("best", ["best_k_models", "kth_best_model_path", "last_model_path"])
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_checkpoint_removes_nothing_outside_of_its_folder(
+    stopped: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    victim: str,
+    best: str,
+    is_moved: bool,
+) -> None:
+    run = stopped()
+    (tmp_path / "victim").mkdir()
+    checkpoints = (run / "checkpoints").resolve()
+    content = torch.load(checkpoints / "last.ckpt", weights_only=True)
+    (key,) = (key for key in content["callbacks"] if key.startswith("ModelCheckpoint"))
+    path = victim.format(victim=tmp_path / "victim", checkpoints=checkpoints)
+    state = content["callbacks"][key]
+    state["best_k_models"] = {path: torch.tensor(-1.0)}
+    state[best] = path if best != "best_k_models" else state["best_k_models"]
+    state["kth_value"] = state["best_model_score"] = torch.tensor(-1.0)
+    archive = io.BytesIO()
+    torch.save(content, archive)
+    write_sealed(checkpoints / "last.ckpt", archive.getvalue())
+    if is_moved:
+        run = Path(shutil.move(run, tmp_path / "stopped" / "moved"))
+    error = error_of(capsys, str(run))
+    assert "is not to be trusted: it names " in error
+    assert (tmp_path / "victim").is_dir()
+
+
+@pytest.mark.parametrize(
     "name",
     ["manifest.json", "results.json", "metrics.csv", "train.log", "checkpoints/last.ckpt"],
 )
@@ -489,6 +522,7 @@ def test_a_completed_run_whose_model_is_damaged_says_so(
         ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
         ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: x", "may not give it"),
         ("filename: best", "filename: ../best", "leads out of"),
+        ("filename: best", "filename: '{/tmp/x}'", "write letters, digits"),
         ("log_every_n_steps: 1", "log_every_n_steps: 1\n  profiler: pytorch", "may not give it"),
         ("log_every_n_steps: 1", "log_every_n_steps: 1\n  default_root_dir: x", "may not give it"),
         ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: x", "logger.csv.save_dir: a"),
@@ -564,6 +598,7 @@ def test_a_wandb_run_of_ones_own_goes_on_online(
     [
         *("metrics.csv", "train.log", "tensorboard", "wandb", "checkpoints"),
         *("checkpoints/last.ckpt", "tensorboard/hparams.yaml", "wandb/debug.log"),
+        "checkpoints/val/deep",
     ],
 )
 def test_no_link_is_followed_out_of_the_directory(
@@ -571,7 +606,7 @@ def test_no_link_is_followed_out_of_the_directory(
 ) -> None:
     run = stopped()
     path, outside = run / name, tmp_path / "outside"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         path.rename(outside)
     else:

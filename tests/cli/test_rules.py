@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,62 @@ def test_counts_are_one_at_least(config: Make, count: int) -> None:
     assert _complaint(config(trainer=trainer)) == f"trainer.max_epochs={count}: write 1 or more"
     quantization = _qat(calibration_batches=count)
     assert "quantization.calibration_batches" in _complaint(config(quantization=quantization))
+
+
+@pytest.mark.parametrize(
+    "name", ["accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"]
+)
+def test_intervals_are_one_at_least(config: Make, name: str) -> None:
+    assert _complaint(config(trainer=_trainer(**{name: 0}))) == f"trainer.{name}=0: write 1 or more"
+    rules.check(config(trainer=_trainer(**{name: 1})))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"fast_dev_run": True}, "write trainer.max_steps=3"),
+        ({"fast_dev_run": 2}, "write trainer.max_steps=3"),
+        ({"limit_train_batches": 0}, "would train nothing"),
+        ({"limit_train_batches": 0.0}, "would train nothing"),
+        ({"limit_test_batches": 3}, "scored on all test data"),
+        ({"limit_test_batches": 0.5}, "scored on all test data"),
+        ({"gradient_clip_val": 0.0}, "write a value above 0"),
+        ({"gradient_clip_val": -1}, "write a value above 0"),
+        ({"gradient_clip_val": math.nan}, "write a value above 0"),
+    ],
+)
+def test_what_lightning_would_ignore_is_refused(
+    config: Make, arguments: dict[str, Any], says: str
+) -> None:
+    (name,) = arguments
+    complaint = _complaint(config(trainer=_trainer(**arguments)))
+    assert complaint.startswith(f"trainer.{name}=")
+    assert says in complaint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"fast_dev_run": False, "limit_test_batches": 1.0, "limit_train_batches": 1},
+        {"gradient_clip_val": None, "limit_test_batches": None, "limit_train_batches": 0.5},
+        {"gradient_clip_val": 0.5, "val_check_interval": 0.25, "check_val_every_n_epoch": None},
+    ],
+)
+def test_what_lightning_does_passes(config: Make, arguments: dict[str, Any]) -> None:
+    rules.check(config(trainer=_trainer(**arguments)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model_float.pt2", "results.json", "model", ".pt2", "sub/model.pt2", "../model.pt2"),
+        *("/tmp/model.pt2", "last.ckpt", None, 3),
+    ],
+)
+def test_an_artifact_is_a_file_of_its_own_in_the_run_directory(config: Make, name: Any) -> None:
+    complaint = _complaint(config(quantization=_qat(artifact=name)))
+    assert complaint.startswith(f"quantization.artifact={name}: write the name of a file")
+    rules.check(config(quantization=_qat(artifact="resnet-int8_v1.pt2")))
 
 
 def test_training_must_end(config: Make) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,6 +244,36 @@ def test_a_loss_that_is_nan_fails_the_run_and_says_so(
     results = json.loads((only_run(tmp_path) / "results.json").read_text())
     assert results["status"] == "failed"
     assert "the loss is" in results["reason"]
+
+
+def test_a_training_of_no_batch_fails_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("quantization=none", "+trainer.max_time='00:00:00:00'")
+    assert "no batch was trained" in fails(capsys, tmp_path, 2, *arguments)
+    assert json.loads((only_run(tmp_path) / "results.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("interval", ["+trainer.val_check_interval=1000"])
+def test_what_only_the_data_show_to_be_wrong_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], interval: str
+) -> None:
+    assert "val_check_interval" in fails(capsys, tmp_path, 2, "quantization=none", interval)
+
+
+def test_a_fault_is_written_down_and_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: Any) -> None:
+        raise KeyError("nobody\nforesaw this")
+
+    monkeypatch.setattr(training, "measure", fault)
+    with pytest.raises(KeyError):
+        run(tmp_path, "quantization=none")
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert results["status"] == "failed"
+    assert results["reason"].startswith("KeyError: ")
+    assert "foresaw this" in results["reason"]
 
 
 def test_nan_in_the_data_fails_the_run_and_keeps_the_last_good_checkpoint(

@@ -275,7 +275,10 @@ def test_lbfgs_is_refused(train_only: Any, loader: Any, make_trainer: Callable[.
     [
         {"init_scale": 0.0},
         {"init_scale": float("nan")},
+        {"init_scale": float("inf")},
+        {"init_scale": 1e39},
         {"growth_factor": 1.0},
+        {"growth_factor": float("inf")},
         {"backoff_factor": 1.0},
         {"growth_interval": 0},
         {"min_scale": 2.0**17},

@@ -134,7 +134,11 @@ def test_results_of_another_schema_are_a_problem_with_the_way_out(run: RunDirect
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
-    "content", [b"\n", b"\xff\xfe\n", b'{"a":\n', b"[" * 200_000 + b"\n", b"a: &x 1\nb: *x\n"]
+    "content",
+    [
+        *(b"\n", b"\xff\xfe\n", b'{"a":\n', b"[" * 200_000 + b"\n", b"a: &x 1\nb: *x\n"),
+        *(b'a: !!timestamp "b"\n', b'a: !!bool "b"\n'),
+    ],
 )
 def test_any_file_may_hold_anything(run: RunDirectory, name: str, content: bytes) -> None:
     (run.path / name).write_bytes(content)

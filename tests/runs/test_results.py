@@ -10,10 +10,11 @@ from bitladder.errors import UserError
 from bitladder.runs import ArtifactFile, Results, Rung
 
 FLOATS = st.floats(width=64)
+SIZES = st.integers(0, 2**63 - 1)
 RUNGS = st.builds(
     Rung,
     metrics=st.dictionaries(st.text(), FLOATS, max_size=3),
-    size_bytes=st.integers(min_value=0),
+    size_bytes=SIZES,
     latency_ms=st.dictionaries(st.sampled_from(["batch_1", "batch_32"]), FLOATS),
     artifact=st.none() | st.text(),
     sha256=st.none() | st.text(),
@@ -30,7 +31,7 @@ RESULTS = st.builds(
     ),
     rungs=st.dictionaries(st.sampled_from(["float", "int8"]), RUNGS),
     artifacts=st.lists(
-        st.builds(ArtifactFile, name=st.text(), size_bytes=st.integers(0), sha256=st.text()),
+        st.builds(ArtifactFile, name=st.text(), size_bytes=SIZES, sha256=st.text()),
         max_size=2,
     ),
     reason=st.none() | st.text(),
@@ -85,6 +86,14 @@ def test_keys_that_a_later_version_added_are_ignored() -> None:
         ({"seed": "one"}, "not whole: seed: "),
         ({"status": "fine"}, "not whole: status: "),
         ({"rungs": {"int8": {}}}, r"not whole: rungs\.int8\.metrics: "),
+        (
+            {"artifacts": [{"name": "x.pt2", "size_bytes": -1, "sha256": ""}]},
+            r"not whole: artifacts\.0\.size_bytes: ",
+        ),
+        (
+            {"artifacts": [{"name": "x.pt2", "size_bytes": 10**400, "sha256": ""}]},
+            r"not whole: artifacts\.0\.size_bytes: ",
+        ),
     ],
 )
 def test_results_that_are_not_ours_are_named_in_one_line(

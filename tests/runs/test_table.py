@@ -72,6 +72,18 @@ def test_a_metric_that_is_nan_is_shown_as_such() -> None:
     assert row(render({"float": broken}), "float")[1] == "nan"
 
 
+@pytest.mark.parametrize("latency", [math.nan, math.inf, -1.0])
+def test_a_latency_that_no_clock_gives_has_no_ratio(latency: float) -> None:
+    odd = Rung(metrics={}, size_bytes=1, latency_ms={"batch_1": latency, "batch_32": latency})
+    assert row(render({"float": FLOAT, "int8": odd}), "int8 / float")[3:] == ["-", "-"]
+
+
+def test_no_name_reaches_the_terminal_as_a_command() -> None:
+    text = render({"a\x1b[31mb": FLOAT}, experiment="e\x1b[2J\ud800")
+    assert "e\\x1b[2J\\xd800" in text
+    assert "a\\x1b[31mb" in text
+
+
 def test_a_name_is_never_taken_for_markup() -> None:
     assert "[bold]x[/bold]" in render({"float": FLOAT}, experiment="[bold]x[/bold]")
 

@@ -87,17 +87,30 @@ class LastCheckpoint(L.Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let ``ModelCheckpoint`` find its files where the run's directory lies now."""
+        """Let ``ModelCheckpoint`` find its files where the run's directory lies now.
+
+        Raises:
+            UserError: If one of them lies elsewhere: it removes files that it takes for its own.
+        """
         self.is_own = (
             Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath)).resolve()
         )
-        if not self.is_own:
-            return
         states = checkpoint.get("callbacks", {})
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             state = states.get(callback.state_key)
-            if isinstance(callback, ModelCheckpoint) and isinstance(state, dict):
-                states[callback.state_key] = _moved(state, str(callback.dirpath))
+            if not isinstance(callback, ModelCheckpoint) or not isinstance(state, dict):
+                continue
+            folder = str(callback.dirpath)
+            if self.is_own:
+                states[callback.state_key] = state = _moved(state, folder)
+            elif state.get("dirpath") != folder:
+                del states[callback.state_key]  # of another run, with files of its own
+                continue
+            if elsewhere := _elsewhere(state, folder):
+                raise UserError(
+                    f"{trainer.ckpt_path} is not to be trusted: it names {elsewhere}, outside of"
+                    f" {folder}, as a checkpoint to be removed when a better one is there"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, in its own checkpoints; nothing in those of others."""
@@ -252,6 +265,17 @@ def _stateful(loggers: list[Logger]) -> dict[str, Any]:
 
 def _limits(trainer: L.Trainer) -> list[int | None]:
     return [trainer.max_epochs, trainer.max_steps]
+
+
+def _elsewhere(state: dict[str, Any], folder: str) -> str | None:
+    """The first file in the state of a ``ModelCheckpoint`` that is not below its folder."""
+    best = state.get("best_k_models")
+    paths = [
+        *(best if isinstance(best, dict) else ()),
+        *(state.get(f"{name}_model_path", "") for name in ("best", "kth_best", "last")),
+    ]
+    inside = Path(folder).resolve()
+    return next((str(x) for x in paths if x and inside not in Path(str(x)).resolve().parents), None)
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -10,6 +10,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from bitladder.errors import RunError, UserError
 
+REFUSALS = (
+    *(InstantiationException, MisconfigurationException, TypeError, ValueError),
+    *(ArithmeticError, MemoryError, RuntimeError),  # a size of 10**12, a factor of 0
+)
+"""What a target raises that cannot do with its arguments."""
+
 
 def instantiate(node: dict[str, Any], where: str, /, **supplied: Any) -> Any:
     """Build what a node's ``_target_`` names.
@@ -37,8 +43,14 @@ def instantiate(node: dict[str, Any], where: str, /, **supplied: Any) -> Any:
 def _call(place: str, build: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     try:
         return build(*args, **kwargs)
-    except (InstantiationException, MisconfigurationException, TypeError, ValueError) as error:
+    except REFUSALS as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, UserError | RunError):
             raise cause from error
-        raise UserError(f"{place}: {cause or error}") from error
+        raise UserError(f"{place}: {_reason(cause or error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What it says; of PyTorch's own the first line, without the frames in C++."""
+    said = str(error).strip()
+    return (said.partition("\n")[0] if isinstance(error, RuntimeError) else said) or repr(error)

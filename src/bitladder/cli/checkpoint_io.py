@@ -16,6 +16,9 @@ from bitladder.runs.sealed import write_sealed
 class SealedCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, with a checksum inside; keeps the one before.
 
+    What is removed is what this process wrote, or lies in the run directory: the rest of what a
+    checkpoint calls its own to remove is somebody's word.
+
     Args:
         directory: The run directory.
     """
@@ -23,6 +26,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
     def __init__(self, directory: RunDirectory) -> None:
         super().__init__()
         self.directory = directory
+        self._written: set[str] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None
@@ -32,6 +36,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
         Raises:
             RunError: If it cannot be written; the one before is as it was then.
         """
+        self._written.add(str(path))
         if "://" in str(path):  # a bucket, which the user has asked for: Lightning knows how
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -45,3 +50,10 @@ class SealedCheckpointIO(TorchCheckpointIO):
         is_last = path.absolute() == self.directory.last_checkpoint.absolute()
         previous = self.directory.previous_checkpoint if is_last else None
         write_sealed(path, content.getvalue(), previous=previous)
+
+    def remove_checkpoint(self, path: _PATH) -> None:
+        """Remove a checkpoint of this run; leave anything else where it is."""
+        run = self.directory.path.resolve()
+        is_ours = "://" not in str(path) and run in Path(path).resolve().parents
+        if is_ours or str(path) in self._written:
+            super().remove_checkpoint(path)

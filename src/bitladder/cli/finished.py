@@ -148,7 +148,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         _check_plain(values, "")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (UserError, RecursionError, ValueError) as error:
+    except Exception as error:  # OmegaConf's, PyYAML's, and what a tag's constructor comes to
         raise UserError(f"{path} is not what a run writes: {error}") from error
     return {str(key): value for key, value in values.items()}
 

@@ -67,11 +67,12 @@ def _tensor(path: Path) -> Tensor:
         array.close()
         raise UserError(f"--input {path} is an archive of arrays: give an .npy file for each input")
     try:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-    except TypeError as error:
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        tensor = torch.from_numpy(array)
+    except (TypeError, ValueError) as error:
         raise UserError(f"--input {path} holds {array.dtype}, and models take numbers") from error
-    if tensor.isnan().any():  # which an integer model would round to some number
-        raise UserError(f"--input {path} holds NaN: no answer to it means anything")
+    if not tensor.isfinite().all():  # which an integer model would round to some number
+        raise UserError(f"--input {path} holds NaN or infinity: no answer to it means anything")
     return tensor
 
 

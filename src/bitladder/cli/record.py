@@ -96,11 +96,15 @@ def failure_recorded(config: Config, directory: RunDirectory, *, go_on: str = ""
         raise RunError(_fail(config, directory, reason)) from error
     except RuntimeError as error:
         if not lost_another(error):
+            _fail(config, directory, _fault(error))
             raise
         reason = f"rank {rank()} lost another rank, which says why"
         raise RunError(_fail(config, directory, reason)) from error
     except (UserError, RunError) as error:
         _fail(config, directory, str(error))
+        raise
+    except Exception as error:
+        _fail(config, directory, _fault(error))
         raise
     except KeyboardInterrupt as error:
         _fail(config, directory, "interrupted", "interrupted")
@@ -108,6 +112,11 @@ def failure_recorded(config: Config, directory: RunDirectory, *, go_on: str = ""
         raise Interrupted(number, go_on) from error
     finally:
         finish_wandb(exit_code)
+
+
+def _fault(error: Exception) -> str:
+    """What nobody foresaw, in one line; its traceback is on the terminal."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _fail(config: Config, directory: RunDirectory, reason: str, status: Status = "failed") -> str:

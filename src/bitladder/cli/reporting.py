@@ -7,6 +7,7 @@ from rich.console import Console
 
 from bitladder.cli.suggest import hint
 from bitladder.errors import UserError
+from bitladder.foreign_text import printable
 from bitladder.report.summary import run_summary
 from bitladder.report.terminal import runs_table
 from bitladder.report.write import write_run_report, write_sweep_report
@@ -38,7 +39,7 @@ def report(arguments: Sequence[str]) -> int:
         if record.results is not None and record.rungs:
             console.print(ladder_table(record.results))
         else:
-            console.print(run_summary(record), highlight=False, markup=False)
+            console.print(printable(run_summary(record)), highlight=False, markup=False)
     else:
         records = [RunRecord.read(run) for run in find_runs(path)]
         if not records:
@@ -58,7 +59,7 @@ def _tell_damage(record: RunRecord, console: Console) -> None:
     """A size in a table is that of a file which may not be there any more."""
     damage = record.results and record.results.damage(record.path)
     if damage:
-        console.print(f"{record.path}: {damage}", highlight=False, markup=False)
+        console.print(printable(f"{record.path}: {damage}"), highlight=False, markup=False)
 
 
 def _read(arguments: Sequence[str]) -> tuple[Path, Path | None]:

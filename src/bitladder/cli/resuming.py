@@ -164,10 +164,12 @@ def check_links(directory: RunDirectory) -> None:
     Raises:
         UserError: Names the first link that leads out of the directory.
     """
-    folders = (directory.checkpoints, directory.tensorboard, directory.wandb)
-    for folder in (directory.path, *folders):
+    folders = (directory.path, directory.tensorboard, directory.wandb)
+    for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             inside(directory, path)
+    for path in sorted(directory.checkpoints.rglob("*")):  # val/loss in a name makes a folder
+        inside(directory, path)
 
 
 def check_resumable(run: FinishedRun, config: Config) -> None:

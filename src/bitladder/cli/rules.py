@@ -1,5 +1,6 @@
 """Combinations that cannot be, each with the line that says so. One place, one function a rule."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ MONITORS = (".LearningRateMonitor", ".NumericsMonitor")
 
 RESERVED = ("last", "previous")
 """Names of checkpoints that a run goes on from."""
+
+ARTIFACT_NAME = re.compile(r"\w[\w.+=,-]*\.pt2")
+FLOAT_ARTIFACT = "model_float.pt2"
 
 
 def check(config: Config) -> None:
@@ -63,14 +67,56 @@ def one_launcher(config: Config) -> str | None:
 
 def whole_numbers(config: Config) -> str | None:
     """Counts of which there must be one at least; ``-1`` for "no end" is none."""
-    counts = (
-        ("trainer.max_epochs", config.trainer.get("max_epochs")),
-        ("data.batch_size", config.data.get("batch_size")),
-        ("quantization.calibration_batches", config.quantization.get("calibration_batches")),
-    )
-    for key, value in counts:
-        if isinstance(value, int) and value < 1:
-            return f"{key}={value}: write 1 or more"
+    counts = {
+        "trainer": (
+            *("max_epochs", "accumulate_grad_batches", "check_val_every_n_epoch"),
+            "val_check_interval",
+        ),
+        "data": ("batch_size",),
+        "quantization": ("calibration_batches",),
+    }
+    for section, names in counts.items():
+        for name in names:
+            value = getattr(config, section).get(name)
+            if (isinstance(value, int) and value < 1) or value == 0.0:
+                return f"{section}.{name}={value}: write 1 or more"
+    return None
+
+
+def trains_and_tests(config: Config) -> str | None:
+    """A run trains on batches and scores its rungs on the whole test split."""
+    trainer = config.trainer
+    if trainer.get("fast_dev_run"):
+        return (
+            f"trainer.fast_dev_run={trainer['fast_dev_run']} would leave a model of no use, and"
+            " no checkpoint: write trainer.max_steps=3"
+        )
+    if trainer.get("limit_train_batches", 1.0) in (0, 0.0):
+        return "trainer.limit_train_batches=0 would train nothing: write 1 or more, or a fraction"
+    if trainer.get("limit_test_batches", 1.0) not in (None, 1.0):
+        return (
+            f"trainer.limit_test_batches={trainer['limit_test_batches']}: the rungs are scored on"
+            " all test data; leave it out"
+        )
+    return None
+
+
+def gradient_clipping(config: Config) -> str | None:
+    """Lightning would clip nothing at 0 and below, and everything where the value is NaN."""
+    value = config.trainer.get("gradient_clip_val")
+    if value is not None and not value > 0:
+        return f"trainer.gradient_clip_val={value}: write a value above 0, or null to clip nothing"
+    return None
+
+
+def artifact_name(config: Config) -> str | None:
+    """The artifact is a file of the run directory that nothing else writes."""
+    name = config.quantization.get("artifact", "model_int8.pt2")
+    if not ARTIFACT_NAME.fullmatch(str(name)) or name == FLOAT_ARTIFACT:
+        return (
+            f"quantization.artifact={name}: write the name of a file in the run directory, such as"
+            f" model_int8.pt2, and not {FLOAT_ARTIFACT}"
+        )
     return None
 
 
@@ -92,7 +138,7 @@ def quantization_schedule(config: Config) -> str | None:
         if isinstance(value := config.quantization.get(name), int | float)
     }
     for name, value in given.items():
-        if value < 0 or (isinstance(value, float) and value > 1.0):
+        if not value >= 0 or (isinstance(value, float) and value > 1.0):  # NaN is neither
             return f"quantization.{name}={value}: write a fraction in 0.0 to 1.0 or an epoch"
     moments = {name: _fraction(value, config) for name, value in given.items()}
     start = moments.get("start", 0.0)
@@ -159,6 +205,9 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     one_launcher,
     whole_numbers,
     training_ends,
+    trains_and_tests,
+    gradient_clipping,
+    artifact_name,
     quantization_schedule,
     monitors_need_logger,
     checkpoints_apart,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from bitladder.errors import RunError, UserError
+from bitladder.foreign_text import printable
 
 
 def exit_status(action: Callable[[], int]) -> int:
@@ -15,13 +16,8 @@ def exit_status(action: Callable[[], int]) -> int:
     try:
         return action()
     except UserError as error:
-        print(f"bitladder: error: {_printable(error)}", file=sys.stderr)
+        print(f"bitladder: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"bitladder: the run failed: {_printable(error)}", file=sys.stderr)
+        print(f"bitladder: the run failed: {printable(str(error))}", file=sys.stderr)
         return 1
-
-
-def _printable(error: Exception) -> str:
-    """The message, which may quote a foreign file: no character that a terminal would obey."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(error))

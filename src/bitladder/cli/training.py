@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from bitladder.cli.assemble import Parts, assemble, make_trainer
@@ -36,7 +37,7 @@ from bitladder.cli.tracking import (
     wandb_records,
 )
 from bitladder.cli.trusted_loggers import resume_command
-from bitladder.errors import RankZeroError
+from bitladder.errors import RankZeroError, UserError
 from bitladder.quantization import Call
 from bitladder.runs import (
     Results,
@@ -54,6 +55,9 @@ from bitladder.runs.reproduction import elsewhere, shown
 from bitladder.tasks import Classification
 
 PRECISION_SCHEMA_VERSION = 1
+
+INTERVAL = "val_check_interval"
+"""Lightning learns only from the data that it is longer than an epoch."""
 
 
 def train(config: Config, opened: Callable[[RunDirectory], None] = lambda _: None) -> int:
@@ -183,6 +187,15 @@ def _train(
     except SystemExit as error:
         # So Lightning ends an interrupted training.
         raise error.__context__ or error  # noqa: B904
+    except (MisconfigurationException, ValueError) as error:
+        if not isinstance(error, MisconfigurationException) and INTERVAL not in str(error):
+            raise
+        raise UserError(f"trainer: {error}") from error
+    if trainer.fit_loop.epoch_loop.total_batch_idx < 0:
+        raise UserError(
+            "no batch was trained: look at trainer.max_epochs, max_steps, max_time and"
+            " limit_train_batches"
+        )
     examples = example_calls(trainer, parts)
     part()  # Metrics would wait for the other ranks, which have nothing more to do.
     if rank() > 0:

@@ -62,7 +62,7 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 FOLDERS = ("dirpath", "save_dir", "root_dir", "default_root_dir")
 """Arguments that say where to write: the program does."""
 
-FILE_NAME = re.compile(r"(?:[\w.+=,-]|\{[\w/]+(?::[\d.]{0,4}[a-z]?)?\})+")
+FILE_NAME = re.compile(r"(?:[\w.+=,-]|\{\w+(?:/\w+)*(?::[\d.]{0,4}[a-z]?)?\})+")
 """A checkpoint's, with the values of metrics: ``epoch={epoch:03d}-{val/loss:.2f}``."""
 
 

@@ -20,6 +20,9 @@ from bitladder.precision.loss_scaler import LossScaler
 from bitladder.precision.origin import CHECKPOINT_KEY, scaler_state
 from bitladder.precision.schedulers import hold_schedulers
 
+LARGEST_SCALE = 2.0**127
+"""The largest power of two that float32 holds, in which the scale is kept."""
+
 
 class Fp16Precision(LadderPrecision):
     """Float32 parameters; forward pass and loss under `torch.autocast` in float16, loss scaled.
@@ -64,6 +67,8 @@ class Fp16Precision(LadderPrecision):
     ) -> None:
         super().__init__(allow_precision_change=allow_precision_change)
         _require(0 < min_scale <= init_scale, "min_scale", min_scale, "above 0, up to init_scale")
+        _require(init_scale <= LARGEST_SCALE, "init_scale", init_scale, "up to 2**127")
+        _require(growth_factor <= LARGEST_SCALE, "growth_factor", growth_factor, "such as 2.0")
         _require(growth_factor > 1, "growth_factor", growth_factor, "above 1, such as 2.0")
         _require(0 < backoff_factor < 1, "backoff_factor", backoff_factor, "between 0 and 1")
         _require(growth_interval >= 1, "growth_interval", growth_interval, "at least 1")

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from bitladder.foreign_text import printable
 from bitladder.report.figures.all_runs import run_name
 from bitladder.runs import RunRecord
 from bitladder.runs.table import MISSING, compared, values
@@ -18,7 +19,7 @@ def runs_table(folder: Path, records: Sequence[RunRecord]) -> Table:
     """
     # Text, because names come from a file and may look like markup.
     runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
-    title = Text(f"{runs} in {folder}: int8 against float")
+    title = Text(printable(f"{runs} in {folder}: int8 against float"))
     table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
     table.add_column("state")
@@ -29,5 +30,7 @@ def runs_table(folder: Path, records: Sequence[RunRecord]) -> Table:
         shown = rung or base
         accuracy = values(shown)[0] if shown else MISSING
         _, size, _, batch_32 = compared(base, rung) if base and rung else [MISSING] * 4
-        table.add_row(Text(run_name(record, folder)), record.state, accuracy, size, batch_32)
+        table.add_row(
+            Text(printable(run_name(record, folder))), record.state, accuracy, size, batch_32
+        )
     return table

@@ -163,7 +163,9 @@ def read_config(path: Path) -> dict[str, Any]:
         values = yaml.load(text, loader)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # PyYAML has its own, and what a tag's constructor comes to
         raise UserError(f"{path} is not YAML ({error}): was it cut short or edited?") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no mapping")

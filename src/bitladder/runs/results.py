@@ -2,9 +2,9 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bitladder.errors import UserError
 from bitladder.runs.document import Number, check_version, incomplete
@@ -13,6 +13,9 @@ from bitladder.runs.files import read_json, sha256, write_json
 SCHEMA_VERSION = 2
 VERSIONS = (1, 2)
 """Those that can be read. Version 1 has no `artifacts`, and rungs without `sha256`."""
+
+Size = Annotated[int, Field(ge=0, lt=2**63)]
+"""Bytes; no file system holds more."""
 
 Status = Literal["completed", "failed", "interrupted"]
 
@@ -30,7 +33,7 @@ class Rung:
     """
 
     metrics: dict[str, Number]
-    size_bytes: int
+    size_bytes: Size
     latency_ms: dict[str, Number]
     artifact: str | None = None
     sha256: str | None = None
@@ -47,7 +50,7 @@ class ArtifactFile:
     """
 
     name: str
-    size_bytes: int
+    size_bytes: Size
     sha256: str
 
     @classmethod

@@ -1,10 +1,12 @@
 """The ladder as a table on the terminal."""
 
+import math
 from collections.abc import Callable
 
 from rich.table import Table
 from rich.text import Text
 
+from bitladder.foreign_text import printable
 from bitladder.runs.results import Results, Rung
 
 MISSING = "-"
@@ -24,18 +26,18 @@ def ladder_table(results: Results) -> Table:
         f"{results.precision}, {results.quantization}, seed {results.seed}"
     )
     # Text, because names come from a file and may look like markup.
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("rung")
     for column in FIGURES:
         table.add_column(column, justify="right")
     for name, rung in results.rungs.items():
-        table.add_row(Text(name), *values(rung))
+        table.add_row(Text(printable(name)), *values(rung))
     base = results.rungs.get("float")
     reduced = {name: rung for name, rung in results.rungs.items() if name != "float"}
     if base and reduced:
         table.add_section()
         for name, rung in reduced.items():
-            table.add_row(Text(f"{name} / float"), *compared(base, rung), style="bold")
+            table.add_row(Text(printable(f"{name} / float")), *compared(base, rung), style="bold")
     return table
 
 
@@ -84,7 +86,7 @@ def _size_ratio(before: float, after: float) -> str:
 
 
 def _speed_up(before: float, after: float) -> str:
-    if before <= 0 or after <= 0:
+    if not (0 < before < math.inf and 0 < after < math.inf):
         return MISSING
     faster = before / after
     return f"{faster:.1f}x faster" if faster >= 1 else f"{1 / faster:.1f}x slower"
