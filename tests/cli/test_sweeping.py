@@ -151,6 +151,30 @@ def test_a_sweep_may_be_extended() -> None:
     assert started(only_folder().path) == 3
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+callbacks.x._target_=os.system",
+        "model={_target_: os.system}",
+        "hydra.searchpath=[file:///tmp/theirs]",
+        "paths.runs=/tmp/elsewhere",
+        "+callbacks.checkpoint.dirpath=/tmp/elsewhere",
+        "name=${oc.env:HOME}",
+    ],
+)
+def test_what_a_folder_records_runs_only_what_the_command_line_says(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("seed=1", "sweep.name=s") == 0
+    directory = only_folder()
+    plan = json.loads((directory.path / "sweep.json").read_text())
+    plan["jobs"].append({"id": "theirs", "name": "theirs", "overrides": ["seed=7", text]})
+    (directory.path / "sweep.json").write_text(json.dumps(plan))
+    assert sweep("seed=1,2", "sweep.name=s", "sweep.extend=true") == 2
+    assert f"records {text}, which may run any code" in capsys.readouterr().err
+    assert started(directory.path) == 1
+
+
 def test_the_ladder_is_every_precision_with_every_quantization() -> None:
     assert main(["train", "-m", "sweep=ladder", "experiment=digits", "seed=1"]) == 0
     directory = only_folder()

@@ -123,6 +123,7 @@ def test_a_value_without_a_json_form_is_an_error_and_writes_nothing(tmp_path: Pa
         (b'{"a": 1', "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[1]", "not an object"),
+        (b'{"a": {"b": 1, "b": 2}}', "two values for 'b'"),
     ],
 )
 def test_a_broken_file_is_named_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:

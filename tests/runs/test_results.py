@@ -86,6 +86,16 @@ def test_keys_that_a_later_version_added_are_ignored() -> None:
         ({"seed": "one"}, "not whole: seed: "),
         ({"status": "fine"}, "not whole: status: "),
         ({"rungs": {"int8": {}}}, r"not whole: rungs\.int8\.metrics: "),
+        ({"seed": "1"}, "not whole: seed: "),
+        ({"seed": True}, "not whole: seed: "),
+        (
+            {"rungs": {"f": {"metrics": {"a": True}, "size_bytes": 1, "latency_ms": {}}}},
+            r"not whole: rungs\.f\.metrics\.a: ",
+        ),
+        (
+            {"rungs": {"f": {"metrics": {"a": "0.9"}, "size_bytes": 1, "latency_ms": {}}}},
+            r"not whole: rungs\.f\.metrics\.a: ",
+        ),
         (
             {"artifacts": [{"name": "x.pt2", "size_bytes": -1, "sha256": ""}]},
             r"not whole: artifacts\.0\.size_bytes: ",

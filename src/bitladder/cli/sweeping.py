@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,6 +172,10 @@ def default_folder(
     return Path(config["paths"]["sweeps"]) / name
 
 
+NOT_PLAIN = re.compile(r"_target_|_args_|\$\{|dirpath|^[+~]*(hydra|paths|local)\b")
+"""Overrides that name code, look things up elsewhere, or say where to write."""
+
+
 def agreed(directory: SweepDirectory, plan: SweepPlan, *, extend: bool) -> SweepPlan:
     """The plan to go on with: this one, together with the jobs that the folder has already.
 
@@ -188,8 +193,21 @@ def agreed(directory: SweepDirectory, plan: SweepPlan, *, extend: bool) -> Sweep
             f"{directory.path} holds another sweep ({_difference(known, plan)}): write"
             " sweep.name=ANOTHER, or sweep.extend=true to add these jobs to it"
         )
+    _check_recorded(directory, known, plan)
     jobs = [*known.jobs, *(job for job in plan.jobs if job.id not in before)]
     return SweepPlan(**{**vars(plan), "jobs": jobs, "created": known.created})
+
+
+def _check_recorded(directory: SweepDirectory, known: SweepPlan, plan: SweepPlan) -> None:
+    """Refuse jobs that run code or write where the command line does not: a folder is data."""
+    given = {text for job in plan.jobs for text in job.overrides}
+    for job in known.jobs:
+        for text in job.overrides:
+            if text not in given and NOT_PLAIN.search(text):
+                raise UserError(
+                    f"{directory.path} records {text}, which may run any code: write it on the"
+                    " command line, too, if that sweep is yours"
+                )
 
 
 def _difference(known: SweepPlan, plan: SweepPlan) -> str:

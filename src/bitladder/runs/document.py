@@ -4,14 +4,23 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 
 from bitladder.errors import UserError
 from bitladder.runs.files import read_json
 
-_NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+_WORDS = ("NaN", "Infinity", "-Infinity")
+_NUMBER = {"anyOf": [{"type": "number"}, {"enum": list(_WORDS)}]}
 
-Number = Annotated[float, WithJsonSchema(_NUMBER)]
+
+def _no_other(value: object) -> object:
+    """Pydantic would take ``true`` and ``"0.9"``, too."""
+    if isinstance(value, bool) or (isinstance(value, str) and value not in _WORDS):
+        raise ValueError("it is no number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_other), WithJsonSchema(_NUMBER)]
 """A float as `bitladder.runs.files.write_json` writes it: JSON has no NaN and no infinity."""
 
 

@@ -67,7 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if path.is_fifo():
         raise UserError(f"{path} is a pipe: reading it would wait for somebody who writes")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -75,6 +75,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two values for one key, Python's reader would drop the first."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"two values for {next(key for key in keys if keys.count(key) > 1)!r}")
+    return values
 
 
 def sha256(path: Path) -> str:

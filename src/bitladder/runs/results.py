@@ -14,7 +14,7 @@ SCHEMA_VERSION = 2
 VERSIONS = (1, 2)
 """Those that can be read. Version 1 has no `artifacts`, and rungs without `sha256`."""
 
-Size = Annotated[int, Field(ge=0, lt=2**63)]
+Size = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 """Bytes; no file system holds more."""
 
 Status = Literal["completed", "failed", "interrupted"]
@@ -81,7 +81,7 @@ class Results:
     experiment: str | None
     precision: str
     quantization: str
-    seed: int
+    seed: Annotated[int, Field(strict=True)]
     effective_precision: dict[str, Any] = field(default_factory=dict)
     rungs: dict[str, Rung] = field(default_factory=dict)
     artifacts: list[ArtifactFile] = field(default_factory=list)
