@@ -68,11 +68,11 @@ def fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """wandb as in a new process without a key; it reads its variables once, and keeps them."""
     import wandb
 
+    wandb.teardown()  # forgets its service's variable, which would be put back at the end
     for key in [key for key in os.environ if key.startswith("WANDB_")]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    wandb.teardown()
     yield
     wandb.finish()
     wandb.teardown()

@@ -269,7 +269,7 @@ def test_a_fault_is_written_down_and_keeps_its_traceback(
 
     monkeypatch.setattr(training, "measure", fault)
     with pytest.raises(KeyError):
-        run(tmp_path, "quantization=none")
+        run(tmp_path, "quantization=none", "logger=none")
     results = json.loads((only_run(tmp_path) / "results.json").read_text())
     assert results["status"] == "failed"
     assert results["reason"].startswith("KeyError: ")

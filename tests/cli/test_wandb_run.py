@@ -15,6 +15,7 @@ import wandb
 from bitladder.cli import training
 from bitladder.cli.main import main
 from bitladder.cli.wandb_run import GuardedWandb, open_wandb
+from bitladder.errors import RunError
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("fresh_wandb")]
 
@@ -49,6 +50,28 @@ def useless_server() -> Iterator[str]:
 
 def opened(tmp_path: Path, offline: bool = False) -> GuardedWandb:
     return open_wandb(NODE | {"offline": offline}, "logger.wandb", {"save_dir": str(tmp_path)})
+
+
+@pytest.mark.parametrize("token", ["3-1-unix-/nowhere/socket", "3-1-tcp-localhost-9", "nonsense"])
+def test_a_service_that_is_gone_is_replaced_by_one_of_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("WANDB_SERVICE", token)  # as a parent that is over leaves it
+    run = opened(tmp_path, offline=True)
+    assert run.effective == "offline"
+    run.log_metrics({"loss": 1.0}, 0)
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_service_that_cannot_be_reached_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no socket")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(RunError, match=r"^logger\.wandb: no socket$"):
+        opened(tmp_path, offline=True)
 
 
 def test_a_server_that_does_not_answer_makes_the_run_offline_within_seconds(

@@ -170,7 +170,7 @@ def open_wandb(node: Node, where: str, supplied: dict[str, Any]) -> GuardedWandb
         logger = instantiate(node, where, **supplied | more)
         if rank() == 0:
             with stderr_in_log():
-                _ = logger.experiment
+                _begin(logger)
         return GuardedWandb(where, logger, requested=requested, effective=mode, reason=reason)
 
     requested = "offline" if node.get("offline") else "online"
@@ -184,6 +184,23 @@ def open_wandb(node: Node, where: str, supplied: dict[str, Any]) -> GuardedWandb
         return opened(effective, reason)
     except wandb.Error as error:
         raise RunError(f"{where}: {error}") from error
+
+
+def _begin(logger: WandbLogger) -> None:
+    """Open the logger's run, by a service of our own where the one that we inherited is gone."""
+    import wandb
+
+    for is_last in (False, True):
+        try:
+            _ = logger.experiment
+            return
+        except wandb.Error:
+            raise
+        except Exception as error:  # those of a connection to the service are none of wandb's own
+            # By this variable a process tells its children of its service, which ends with it.
+            inherited = os.environ.pop("WANDB_SERVICE", None)
+            if is_last or inherited is None:
+                raise wandb.Error(str(error) or type(error).__name__) from error
 
 
 def _possible(requested: str) -> tuple[str, str | None]:
