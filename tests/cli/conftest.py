@@ -111,3 +111,35 @@ def quantized(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def copied(finished: Path, tmp_path: Path) -> Path:
     """The completed run copied to another place, to be changed there."""
     return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the compilation of the rungs, which takes seconds."""
+    from bitladder.cli import training
+
+    monkeypatch.setattr(training, "measure", lambda *_: {})
+
+
+@pytest.fixture
+def stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmeasured: None
+) -> Callable[..., Path]:
+    """A run that ended before one of its batches, as if it had been killed there."""
+    from bitladder.callbacks import FiniteGuard
+
+    from .killed import PLAIN, train
+
+    def make(*arguments: str, before: int = 4) -> Path:
+        check = FiniteGuard.on_train_batch_start
+
+        def kill(self: FiniteGuard, trainer: Any, *rest: Any) -> None:
+            if trainer.fit_loop.epoch_loop.batch_progress.total.completed == before:
+                raise KeyboardInterrupt
+            check(self, trainer, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FiniteGuard, "on_train_batch_start", kill)
+            return train(tmp_path / "stopped", *PLAIN, *arguments, status=130)
+
+    return make

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_resume import SMALL, same
+from .killed import SMALL, same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

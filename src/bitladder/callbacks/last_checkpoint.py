@@ -202,10 +202,6 @@ class LastCheckpoint(L.Callback):
         if self._progress is not None:
             self._progress.add_sums(trainer.fit_loop.epoch_loop._results)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """No batch follows."""
-        self.training = False
-
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
@@ -213,10 +209,17 @@ class LastCheckpoint(L.Callback):
         self.training = False
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the weights that training ended with, averaged or not."""
+        """Save the weights that training ended with, averaged or not.
+
+        Raises:
+            Interrupted: After :meth:`stop` in the last batch, or in what followed it.
+        """
         if not self._over:
             self._over = True
             self._save(trainer, pl_module)
+            self.training = False
+            if self._is_stopped(trainer):
+                raise Interrupted(self._stop or 0)
         self._resumed = None
 
     def on_save_checkpoint(

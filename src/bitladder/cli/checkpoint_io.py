@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
+from bitladder.cli.plain import without_objects
 from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
 from bitladder.runs.sealed import write_sealed
@@ -27,6 +28,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
         super().__init__()
         self.directory = directory
         self._written: set[str] = set()
+        self._told = False
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None
@@ -35,8 +37,16 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
         Raises:
             RunError: If it cannot be written; the one before is as it was then.
+            UserError: If it holds more than tensors and plain containers.
         """
         self._written.add(str(path))
+        checkpoint, left_out = without_objects(checkpoint)
+        if left_out and not self._told:
+            self._told = True
+            print(
+                f"checkpoints leave out the hyperparameters {', '.join(left_out)}: they are no"
+                " plain values; config.yaml has what they were made of"
+            )
         if "://" in str(path):  # a bucket, which the user has asked for: Lightning knows how
             super().save_checkpoint(checkpoint, path, storage_options)
             return

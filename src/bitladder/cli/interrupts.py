@@ -1,18 +1,18 @@
 """Ctrl-C and SIGTERM: the batch is finished, a checkpoint written, and the run goes on some day."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
 import lightning as L
 
 from bitladder.callbacks import LastCheckpoint
+from bitladder.cli.workers import SIGNALS, lost_worker, sheltered_workers
 from bitladder.errors import Interrupted
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def interruptible(trainer: L.Trainer | None = None) -> Iterator[None]:
     """Let a signal end the block in an orderly way.
 
     While a trainer trains, the first signal asks its :class:`LastCheckpoint` to save before the
-    next batch and to stop; the second, and any at another time, ends the block where it is.
+    next batch and to stop; the second, and any at another time, ends the block where it is. A
+    signal to the whole group of processes leaves those that read data alone until then.
 
     Args:
         trainer: The one that trains in the block, if one does.
@@ -33,13 +34,15 @@ def interruptible(trainer: L.Trainer | None = None) -> Iterator[None]:
         return
     callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
     last = next((x for x in callbacks if isinstance(x, LastCheckpoint)), None)
-    asked = False
+    asked, owner = 0, os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
+        if os.getpid() != owner:
+            return  # in a process that was forked a moment ago
         if last is None or asked or not last.training:
             raise Interrupted(number)
-        asked = True
+        asked = number
         last.stop(number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -49,7 +52,12 @@ def interruptible(trainer: L.Trainer | None = None) -> Iterator[None]:
         callbacks.append(_Handlers(handle))
     try:
         _install(handle)
-        yield
+        with sheltered_workers() if trainer is not None else nullcontext():
+            yield
+    except RuntimeError as error:
+        if not asked or not lost_worker(error):
+            raise
+        raise Interrupted(asked) from error  # The last checkpoint is what there is.
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """What every command that makes a run writes down about it."""
 
+import errno
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from bitladder.runs.results import Status
 
 QUANTIZATION_SCHEMA_VERSION = 1
 HISTOGRAMS_SCHEMA_VERSION = 1
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+"""What a write may fail with that knows no file's name."""
 
 
 def write_quantization(quantization: Quantization, directory: RunDirectory) -> None:
@@ -91,8 +95,11 @@ def failure_recorded(config: Config, directory: RunDirectory, *, go_on: str = ""
         yield
         exit_code = 0
     except OSError as error:
-        what = (error.strerror or str(error)).lower()
-        reason = f"{what}: {error.filename or directory.path}"
+        place = error.filename or (directory.path if error.errno in _OF_THE_DISK else None)
+        if place is None:  # a connection's, or what else has no place on the disk
+            _fail(config, directory, _fault(error))
+            raise
+        reason = f"{(error.strerror or str(error)).lower()}: {place}"
         raise RunError(_fail(config, directory, reason)) from error
     except RuntimeError as error:
         if not lost_another(error):

@@ -1,0 +1,61 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from multiprocessing.process import BaseProcess
+
+import pytest
+
+from bitladder.cli.workers import sheltered_workers
+
+FORK = multiprocessing.get_context("fork")
+
+
+def forked() -> BaseProcess:
+    """A process that says when it runs, and ends by itself after a while."""
+    begun = FORK.Event()
+
+    def run() -> None:
+        begun.set()
+        time.sleep(30)
+
+    process = FORK.Process(target=run, daemon=True)
+    process.start()
+    assert begun.wait(10)
+    return process
+
+
+def send(process: BaseProcess, number: int) -> None:
+    """As another process than its parent."""
+    command = f"import os; os.kill({process.pid}, {number})"
+    subprocess.run([sys.executable, "-c", command], check=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_outlives_the_signal_that_everybody_gets(number: int) -> None:
+    with sheltered_workers():
+        process = forked()
+    send(process, number)
+    process.join(0.3)
+    assert process.is_alive()
+    process.terminate()  # as its parent does when it hangs
+    process.join(10)
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("before", [nullcontext, sheltered_workers])
+def test_a_process_forked_outside_of_the_block_ends_as_ever(before: type[nullcontext]) -> None:
+    with before():
+        pass
+    process = forked()
+    send(process, signal.SIGTERM)
+    process.join(10)
+    assert process.exitcode == -signal.SIGTERM
+
+
+def test_this_process_hears_signals_as_ever() -> None:
+    with sheltered_workers(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
