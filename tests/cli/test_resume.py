@@ -2,7 +2,6 @@ import io
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,30 +64,6 @@ def test_augmented_data_of_several_workers_are_the_same(
     run = stopped(*data, before=before)
     assert main(["resume", str(run)]) == 0
     same(run, train(tmp_path / "whole", *PLAIN, *data))
-
-
-def test_a_task_with_optimizers_of_its_own_goes_on(
-    tmp_path: Path, stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two groups and a schedule, where the configuration has neither."""
-    monkeypatch.setitem(sys.modules, "own_task", None)
-    monkeypatch.delitem(sys.modules, "own_task")
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "own_task.py").write_text(
-        "import torch\n"
-        "from bitladder.tasks import Classification\n"
-        "class Own(Classification):\n"
-        "    def configure_optimizers(self):\n"
-        "        head, *rest = self.parameters()\n"
-        "        groups = [{'params': [head], 'lr': 0.1}, {'params': rest}]\n"
-        "        optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)\n"
-        "        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)\n"
-        "        return [optimizer], [schedule]\n"
-    )
-    own = ("task._target_=own_task.Own", "scheduler=none")
-    run = stopped(*own)
-    assert main(["resume", str(run), "allow=[own_task]"]) == 0
-    same(run, train(tmp_path / "whole", *PLAIN, *own))
 
 
 def test_a_run_copied_to_another_place_goes_on_there(

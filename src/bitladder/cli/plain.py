@@ -13,7 +13,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from bitladder.errors import UserError
 
 _VALUES = (
-    *(type(None), bool, int, float, complex, str, bytes),
+    *(type(None), bool, int, float, complex, str),
     *(torch.dtype, torch.device, torch.Size, Tensor, nn.Parameter),
 )
 _MAPPINGS = (dict, OrderedDict)
@@ -43,7 +43,7 @@ def without_objects(checkpoint: dict[str, Any]) -> tuple[dict[str, Any], list[st
     plain, left_out = dict(checkpoint), []
     for key in _HYPERPARAMETERS:
         values = plain.get(key)
-        if type(values) in _MAPPINGS:
+        if isinstance(values, dict):
             objects = [name for name, value in values.items() if _first_object(value, "")]
             left_out += objects
             plain[key] = {name: x for name, x in values.items() if name not in objects}

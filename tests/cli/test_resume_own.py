@@ -1,0 +1,88 @@
+"""Runs of a task that nobody here wrote: what it keeps goes on, or is refused before it is lost."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+import torch
+
+from bitladder.cli.main import main
+
+from .killed import PLAIN, same, train
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+OWN = ("task._target_=own_task.Own", "scheduler=none")
+
+
+@pytest.fixture
+def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Writes the task's module: the body of a subclass of `Classification`."""
+    monkeypatch.setitem(sys.modules, "own_task", None)
+    monkeypatch.delitem(sys.modules, "own_task")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(body: str) -> None:
+        (tmp_path / "own_task.py").write_text(
+            "import numpy as np\nimport torch\nfrom bitladder.tasks import Classification\n"
+            f"class Own(Classification):\n{indent(body, '    ')}"
+        )
+
+    return write
+
+
+def goes_on(tmp_path: Path, stopped: Callable[..., Path], *more: str, before: int = 4) -> Path:
+    """A stopped run ends, when it goes on, as one that was never stopped. Returns the former."""
+    run = stopped(*OWN, *more, before=before)
+    assert main(["resume", str(run), "allow=[own_task]"]) == 0
+    same(run, train(tmp_path / "whole", *PLAIN, *OWN, *more))
+    return run
+
+
+def test_optimizers_of_its_own(
+    tmp_path: Path, stopped: Callable[..., Path], own_task: Callable[[str], None]
+) -> None:
+    """Two groups and a schedule, where the configuration has neither."""
+    own_task("""
+def configure_optimizers(self):
+    head, *rest = self.parameters()
+    groups = [{'params': [head], 'lr': 0.1}, {'params': rest}]
+    optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    return [optimizer], [schedule]
+""")
+    goes_on(tmp_path, stopped)
+
+
+def test_hyperparameters_that_are_objects(
+    tmp_path: Path,
+    stopped: Callable[..., Path],
+    own_task: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own_task("""
+def __init__(self, margin=0.5, **kwargs):
+    super().__init__(**kwargs)
+    self.save_hyperparameters()
+""")
+    run = goes_on(tmp_path, stopped)
+    said = "checkpoints leave out the hyperparameters net, optimizer: they are no plain values"
+    assert capsys.readouterr().out.count(said) == 3  # the run, its resume and the other run
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    kept = {"margin": 0.5, "scheduler": None, "num_classes": 4, "label_smoothing": 0.0}
+    assert checkpoint["hyper_parameters"] == kept
+
+
+def test_objects_in_the_checkpoint_end_the_run_at_its_first(
+    tmp_path: Path, own_task: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_task("""
+def on_save_checkpoint(self, checkpoint):
+    checkpoint['best'] = {'score': np.float64(0.5)}
+""")
+    run = train(tmp_path / "run", *PLAIN, *OWN, status=2)
+    error = capsys.readouterr().err
+    assert "a checkpoint cannot hold best.score, a numpy.float64: reading it would run" in error
+    assert not list(run.glob("checkpoints/*"))
