@@ -1,6 +1,7 @@
 """A training that can be stopped after any batch, to be compared with the one that was not."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,15 @@ class Task(L.LightningModule):
         self.net = Net()
         self.plateau = plateau
         self.accuracy = MulticlassAccuracy(CLASSES, average="micro")
-        self.seen: list[Tensor] = []
+        seen: list[Tensor] = []  # by this process alone: a list of the module's would be restored
+        self.see, self.all_seen = seen.append, lambda: seen
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         x, y = batch
-        self.seen.append(x.detach().clone())
+        self.see(x.detach().clone())
         logits = self(x).float()
         loss = nn.functional.cross_entropy(logits, y)
         self.accuracy.update(logits, y)
@@ -189,6 +191,7 @@ class Fit:
     rows: list[dict[str, Any]] = field(default_factory=list)
     seen: list[Tensor] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    task: Any = None
 
     def go(
         self,
@@ -200,6 +203,7 @@ class Fit:
         plateau: bool | str = False,
         draws: tuple[str, ...] = (),
         data: L.LightningDataModule | None = None,
+        task: Callable[[], Task] | None = None,
         seed: int = 7,
         start: Path | None = None,
         callbacks: tuple[L.Callback, ...] = (),
@@ -207,7 +211,7 @@ class Fit:
         **options: Any,
     ) -> "Fit":
         L.seed_everything(seed, workers=True, verbose=False)
-        task = Task(plateau=plateau, draws=draws)
+        self.task = task() if task is not None else Task(plateau=plateau, draws=draws)
         trainer = L.Trainer(
             accelerator="cpu",
             default_root_dir=str(self.folder),
@@ -233,11 +237,11 @@ class Fit:
             self.rows.clear()
         try:
             data = data or Data(workers, persistent=persistent)
-            trainer.fit(task, datamodule=data, ckpt_path=start, weights_only=True)
+            trainer.fit(self.task, datamodule=data, ckpt_path=start, weights_only=True)
         except KilledError:
             assert kill_after is not None
-        self.seen = task.seen
-        self.weights = task.state_dict()
+        self.seen = self.task.all_seen()
+        self.weights = self.task.state_dict()
         return self
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import (
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
 from bitladder.errors import UserError
 
-from .resuming import BATCH, SAMPLES, Data, Fit, Noisy, same
+from .resuming import BATCH, SAMPLES, Data, Fit, Noisy, Task, same
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 slow = pytest.mark.slow
@@ -81,6 +82,39 @@ class PlacedWithLength(Placed):
         return SAMPLES // BATCH
 
 
+class OwnNoise(Noisy):
+    """Samples with noise of generators of the data set's own, one of each library."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.torch = torch.Generator().manual_seed(3)
+        self.numpy = np.random.default_rng(3)
+        self.old = [np.random.RandomState(3)]
+        self.python = random.Random(3)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x, y = super().__getitem__(index)
+        noise = torch.randn(5, generator=self.torch) + self.numpy.normal() + self.old[0].normal()
+        return x + 0.1 * (noise + self.python.gauss()), y
+
+
+class OwnBatches:
+    """A batch sampler that draws from NumPy, anew in each epoch."""
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return SAMPLES // BATCH
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(len(self)):
+            if isinstance(self.generator, torch.Generator):
+                yield torch.randint(SAMPLES, (BATCH,), generator=self.generator).tolist()
+            else:
+                yield self.generator.integers(SAMPLES, size=BATCH).tolist()
+
+
 def shuffled(**options: Any) -> DataLoader[Any]:
     return DataLoader(Noisy(), batch_size=BATCH, shuffle=True, **options)
 
@@ -97,6 +131,13 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "weighted": lambda: DataLoader(
         Noisy(), batch_size=BATCH, sampler=WeightedRandomSampler([1.0] * SAMPLES, SAMPLES)
     ),
+    "own noise": lambda: DataLoader(OwnNoise(), batch_size=BATCH, shuffle=True),
+    "own batches": lambda: DataLoader(
+        Noisy(), batch_sampler=OwnBatches(torch.Generator().manual_seed(4))
+    ),
+    "numpy batches": lambda: DataLoader(
+        Noisy(), batch_sampler=OwnBatches(np.random.default_rng(4))
+    ),
 }
 
 
@@ -112,6 +153,80 @@ def test_every_kind_of_loader_goes_on(tmp_path: Path, kind: str, batches: int) -
     assert len(killed.seen) == 27 - batches
     for seen, other in zip(killed.seen, whole.seen[batches:], strict=True):
         assert torch.equal(seen, other)
+
+
+class OwnAugmentation(Data):
+    """Draws from generators of its own after the transfer, in training as in validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(8)
+        data = OwnNoise()
+        self.validation = DataLoader(data, batch_size=12)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.validation
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        x, y = batch
+        return [x + 0.1 * torch.randn(x.shape, generator=self.generator), y]
+
+
+class OwnDropout(Task):
+    """Draws from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x * torch.bernoulli(torch.full(x.shape, 0.8), generator=self.generator)
+        return super().forward(x)
+
+
+class OwnCallback(L.Callback):
+    def __init__(self) -> None:
+        self.rng = random.Random(10)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        batch[0] += self.rng.gauss()
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 3}], ids=str)
+@pytest.mark.parametrize("batches", [4, 9, 26, pytest.param(12, marks=slow)])
+def test_generators_of_ones_own_go_on_wherever_they_are(
+    tmp_path: Path, batches: int, options: dict[str, Any]
+) -> None:
+    def go(fit: Fit, **more: Any) -> Fit:
+        callbacks = (OwnCallback(),)
+        return fit.go(
+            data=OwnAugmentation(), task=OwnDropout, callbacks=callbacks, **options, **more
+        )
+
+    whole, killed = go(Fit(tmp_path / "whole")), go(Fit(tmp_path / "killed"), kill_after=batches)
+    same(go(killed, resume=True), whole)
+
+
+def test_after_training_they_stand_where_they_stood(tmp_path: Path) -> None:
+    whole, again = OwnAugmentation(), OwnAugmentation()
+    fit = Fit(tmp_path).go(data=whole)
+    fit.go(data=again, resume=True)
+    for one, other in ((whole.generator, again.generator), (noise(whole), noise(again))):
+        assert torch.equal(one.get_state(), other.get_state())
+
+
+def noise(data: OwnAugmentation) -> torch.Generator:
+    assert isinstance(data.validation.dataset, OwnNoise)
+    return data.validation.dataset.torch
+
+
+def test_a_checkpoint_of_other_generators_is_told(tmp_path: Path) -> None:
+    fit = Fit(tmp_path).go(task=OwnDropout, kill_after=4)
+    with pytest.warns(UserWarning, match="knows 1 of them and there are 0"):
+        fit.go(resume=True)
 
 
 @pytest.mark.parametrize("batches", [4, pytest.param(9, marks=slow), pytest.param(12, marks=slow)])

@@ -12,8 +12,10 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 
+from bitladder.callbacks.attributes import Attributes
 from bitladder.callbacks.progress import Progress, snapshot
 from bitladder.callbacks.ranks import of_every_rank, own_part
+from bitladder.callbacks.silence import Silence
 from bitladder.errors import Interrupted, UserError
 
 FINDERS = (BatchSizeFinder, LearningRateFinder)
@@ -66,6 +68,8 @@ class LastCheckpoint(L.Callback):
         self._resumed: dict[str, Any] | None = None
         self._progress: Progress | None = None
         self._state: dict[str, Any] = {}
+        self._attributes = Attributes()
+        self._silence = Silence()
 
     def stop(self, signal: int) -> None:
         """Ask for a checkpoint before the next batch, and the end of the fit.
@@ -127,9 +131,11 @@ class LastCheckpoint(L.Callback):
         self._stop, self._saved_step, self._over = None, 0, False
         if state is None or not self.is_own:
             return  # What another run logged, and when it was over, is its own business.
-        for name, logger in _stateful(trainer.loggers).items():
-            if name in state["loggers"]:
-                logger.load_state_dict(state["loggers"][name])
+        loggers = _stateful(trainer.loggers)
+        known = {name: logger for name, logger in loggers.items() if name in state["loggers"]}
+        for name, logger in known.items():
+            logger.load_state_dict(state["loggers"][name])
+        self._silence.begin(known.values())  # The hooks before the first batch have logged already.
         self._saved_step = state["step"]
         self._over = state["over"] and state["limits"] == _limits(trainer)
         if self._over:
@@ -138,6 +144,7 @@ class LastCheckpoint(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Restore what Lightning does not."""
         self.training = True
+        self._attributes.note(trainer, pl_module)
         if self._resumed is not None:
             _check_averages(trainer)
             self._progress = Progress(own_part(trainer, self._resumed["progress"]))
@@ -151,8 +158,9 @@ class LastCheckpoint(L.Callback):
         Raises:
             Interrupted: After :meth:`stop`, the checkpoint being written.
         """
+        self._silence.end()
         if self._progress is not None:
-            self._progress.before_batch(trainer)
+            self._progress.before_batch(trainer, pl_module, self._attributes)
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if batches % trainer.accumulate_grad_batches:
             return
@@ -207,6 +215,7 @@ class LastCheckpoint(L.Callback):
     ) -> None:
         """No batch follows."""
         self.training = False
+        self._silence.end()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the weights that training ended with, averaged or not.
@@ -214,6 +223,10 @@ class LastCheckpoint(L.Callback):
         Raises:
             Interrupted: After :meth:`stop` in the last batch, or in what followed it.
         """
+        self._silence.end()
+        if self._over and self._resumed is not None:
+            state = own_part(trainer, self._resumed["progress"])
+            self._attributes.restore(trainer, pl_module, state.get("attributes", {}))
         if not self._over:
             self._over = True
             self._save(trainer, pl_module)
@@ -241,13 +254,19 @@ class LastCheckpoint(L.Callback):
             "over": self._over,
             "limits": _limits(trainer),
             "step": self._saved_step,
-            "progress": of_every_rank(trainer, snapshot(trainer, module)),
+            "progress": of_every_rank(trainer, snapshot(trainer, module, self._attributes)),
+            "files": self._files(),
             "loggers": loggers,
         }
         try:
             trainer.save_checkpoint(f"{self.dirpath}/{self.FILENAME}")
         finally:
             self._saving, self._state = False, {}
+
+    def _files(self) -> list[str]:
+        """The checkpoints that there are beside it, of whatever callback."""
+        folder = Path(str(self.dirpath))
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ckpt"))
 
 
 def _check_averages(trainer: L.Trainer) -> None:

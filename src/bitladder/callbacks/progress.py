@@ -2,8 +2,8 @@
 
 Lightning saves counters, but on restart counts some of them again; it saves neither the sums behind
 ``train/loss`` of an epoch that is half over, nor the states of torchmetrics, the module's and those
-that score the float model, nor the metrics that callbacks monitor. This is what is saved of them,
-as tensors and plain containers.
+that score the float model, nor the metrics that callbacks monitor, nor what modules keep in plain
+attributes. This is what is saved of them, as tensors and plain containers.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import (
 )
 from torch import Tensor
 
+from bitladder.callbacks.attributes import Attributes
 from bitladder.callbacks.metric_state import (
     detached,
     load_metric_state,
@@ -25,7 +26,9 @@ from bitladder.callbacks.metric_state import (
 from bitladder.callbacks.quantization import Quantization
 
 
-def snapshot(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+def snapshot(
+    trainer: L.Trainer, module: L.LightningModule, attributes: Attributes
+) -> dict[str, Any]:
     """What :class:`Progress` needs to go on from here; tensors are copies, on the CPU."""
     loop = trainer.fit_loop.epoch_loop
     return {
@@ -35,6 +38,7 @@ def snapshot(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
         "sums": {key: _sums(entry) for key, entry in loop._results.items() if _has_sums(entry)},
         "metrics": {name: metric_state(metric) for name, metric in named_metrics(module)},
         "float_metrics": {x.state_key: x.float_metrics() for x in _quantizations(trainer)},
+        "attributes": attributes.changed(trainer, module),
     }
 
 
@@ -61,11 +65,15 @@ class Progress:
         for callback in _quantizations(trainer):
             callback.load_float_metrics(self._state["float_metrics"].get(callback.state_key, {}))
 
-    def before_batch(self, trainer: L.Trainer) -> None:
-        """Set right, at the first batch, what restarting has counted twice."""
+    def before_batch(
+        self, trainer: L.Trainer, module: L.LightningModule, attributes: Attributes
+    ) -> None:
+        """Set right, at the first batch, what restarting has counted, logged and made twice."""
         if not self._counted:
             self._counted = True
+            attributes.restore(trainer, module, self._state.get("attributes", {}))
             loop = trainer.fit_loop
+            self._drop(loop.epoch_loop._results)
             del loop.epoch_loop.update_lr_schedulers
             # GradientAccumulationScheduler sets it, and refuses to start where it is set.
             trainer.accumulate_grad_batches = self._state["accumulate_grad_batches"]
@@ -73,6 +81,15 @@ class Progress:
             # Else the epoch would end without a step of the schedulers that wait for a plateau.
             loop._restarting = loop.epoch_loop._restarting = False
         self.add_sums(trainer.fit_loop.epoch_loop._results)
+
+    def _drop(self, results: _ResultCollection) -> None:
+        """What ``on_train_start`` has logged stands as it stood, if it was of this epoch."""
+        for key in [key for key, entry in results.items() if entry.is_tensor]:
+            sums = self._sums.pop(key, None)
+            if sums is None:
+                del results[key]
+            else:
+                _set(results[key], sums)
 
     def add_sums(self, results: _ResultCollection) -> None:
         """Add the sums of the batches before to each value that has been logged since.
@@ -108,6 +125,14 @@ def _sums(entry: _ResultMetric) -> dict[str, Tensor]:
     if entry.meta.is_mean_reduction:
         sums["samples"] = detached(entry.cumulated_batch_size)
     return sums
+
+
+def _set(entry: _ResultMetric, sums: dict[str, Tensor]) -> None:
+    value = entry.value
+    assert isinstance(value, Tensor), "it is no metric"
+    entry.value = sums["value"].to(value.device)
+    if entry.meta.is_mean_reduction:
+        entry.cumulated_batch_size = sums["samples"].to(value.device)
 
 
 def _add(entry: _ResultMetric, sums: dict[str, Tensor]) -> None:

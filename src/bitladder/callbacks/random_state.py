@@ -1,5 +1,6 @@
 """Random numbers that go on where a checkpoint left them."""
 
+import warnings
 from enum import IntEnum
 from functools import partial
 from typing import Any
@@ -7,9 +8,8 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 
-from bitladder.callbacks import replay
+from bitladder.callbacks import own_generators, replay
 from bitladder.callbacks.generators import (
     States,
     capture,
@@ -20,6 +20,7 @@ from bitladder.callbacks.generators import (
 )
 from bitladder.callbacks.last_checkpoint import LastCheckpoint
 from bitladder.callbacks.loader_states import LoaderStates
+from bitladder.callbacks.own_generators import Generator
 from bitladder.callbacks.ranks import of_every_rank, own_part
 
 State = dict[str, Any]
@@ -46,11 +47,12 @@ class RandomState(L.Callback):
     keeps the state before the next batch was read: the batches up to it are read again, from the
     epoch's seed, and dropped. Each of several processes goes on with its own.
 
-    Exact are orders and transforms that draw from Python's, NumPy's or PyTorch's global generators,
-    from generators of the loader or its sampler, or from seeds of their own, without workers as
-    with workers that live for an epoch; loaders that keep their place themselves (``state_dict``)
-    are left to it. Not exact: transforms that draw in ``persistent_workers``, whose generators are
-    as old as the process.
+    Exact are orders, transforms and training that draw from Python's, NumPy's or PyTorch's global
+    generators, from generators of their own that are there before the first batch
+    (:func:`bitladder.callbacks.own_generators.find`), or from seeds of their own, without workers
+    as with workers that live for an epoch; loaders that keep their place themselves
+    (``state_dict``) are left to it. Not exact: transforms that draw in ``persistent_workers``,
+    whose generators are as old as the process.
 
     A fit from a checkpoint of another folder than :class:`LastCheckpoint`'s is another run, and
     draws from its own seed.
@@ -67,8 +69,13 @@ class RandomState(L.Callback):
         self._read: States | None = None
         """What it was read from, by loaders that do not read it again."""
         self._loaders = LoaderStates()
-        self._generators: list[Tensor] = []
-        """Of the loaders, as the epoch found them."""
+        self._generators: list[Any] = []
+        """Where those of the training data stood when the epoch began."""
+        self._others: list[Generator] = []
+        self._other_states: list[Any] = []
+        """Where they stood before the next batch was read."""
+        self._pending_others: list[Any] | None = None
+        self._is_over = False
         self._pending: States | None = None
         """What the training goes on with at the next batch."""
         self._made_anew = False
@@ -84,7 +91,7 @@ class RandomState(L.Callback):
                 trainer,
                 self._stream,
                 partial(self._before_loaders, trainer),
-                partial(self._before_batch, trainer),
+                partial(self._before_batch, trainer, pl_module),
             )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -108,7 +115,13 @@ class RandomState(L.Callback):
         else:
             training, reading = self._pending or capture(), None
         reading = reading or self._stream.capture()
-        more = {"seed": self._seed, "reading": to_plain(reading), "generators": self._generators}
+        others = self._other_states if self._in_batch else own_generators.states(self._others)
+        more = {
+            "seed": self._seed,
+            "reading": to_plain(reading),
+            "generators": self._generators,
+            "others": self._pending_others or others,
+        }
         return {"ranks": [to_plain(training) | more]}
 
     def on_save_checkpoint(
@@ -116,8 +129,8 @@ class RandomState(L.Callback):
     ) -> None:
         """Save the states of every rank."""
         (own,) = checkpoint["callbacks"][self.state_key]["ranks"]
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            own["generators"] = replay.generator_states(trainer)  # for the epoch that follows
+        if self._is_over or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            own["generators"] = self._reading_states(trainer)  # for what follows the epoch
         checkpoint["callbacks"][self.state_key] = {"ranks": of_every_rank(trainer, own)}
         if self._loaders.current:
             checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"] = self._loaders.current
@@ -131,8 +144,10 @@ class RandomState(L.Callback):
         state, self._restored = self._restored, None
         before = 0 if state is None else replay.batches_before(trainer)
         self._at_start, self._made_anew, self._pending = before == 0, False, None
+        self._is_over = False
         if state is not None and _is_own(trainer):
-            replay.set_generator_states(trainer, state["generators"])
+            _put_back(replay.reading_generators(trainer), state["generators"], "the training data")
+            self._pending_others = state.get("others")
             self._stream.restore(from_plain(state["reading"]))
             self._pending = from_plain(state) if before else None
         self._note_loaders(trainer)
@@ -163,11 +178,19 @@ class RandomState(L.Callback):
         self._stream.seed(self._seed, replay.epoch(trainer), _Phase.READING)
 
     def _note_loaders(self, trainer: L.Trainer) -> None:
-        self._generators = replay.generator_states(trainer)
+        self._generators = self._reading_states(trainer)
         self._loaders.before_epoch(trainer)
 
-    def _before_batch(self, trainer: L.Trainer) -> None:
+    @staticmethod
+    def _reading_states(trainer: L.Trainer) -> list[Any]:
+        return own_generators.states(replay.reading_generators(trainer))
+
+    def _before_batch(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Seed the epoch, or go on with it; keep the states."""
+        if self._at_start or self._pending_others is not None:
+            self._others = replay.other_generators(trainer, module)
+            self._put_back_others()
+        self._other_states = own_generators.states(self._others)
         if self._pending is not None:
             restore(self._pending)
             self._pending = None
@@ -201,9 +224,33 @@ class RandomState(L.Callback):
         if trainer.state.fn == TrainerFn.FITTING:
             seed_all(self._seed, trainer.fit_loop.total_batch_idx + 1, _Phase.VALIDATED)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """No batch follows."""
+        self._is_over = True
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seed what follows, such as calibration: a resumed run may have trained nothing."""
+        state, self._restored = self._restored, None
+        if state is not None and _is_own(trainer):
+            _put_back(replay.reading_generators(trainer), state["generators"], "the training data")
+            self._others = replay.other_generators(trainer, pl_module)
+            self._pending_others = state.get("others")
+            self._put_back_others()
         seed_all(self._seed, 0, _Phase.AFTER)
+
+    def _put_back_others(self) -> None:
+        states, self._pending_others = self._pending_others, None
+        if states is not None:
+            _put_back(self._others, states, "the module, its callbacks and validation")
+
+
+def _put_back(generators: list[Generator], states: list[Any], whose: str) -> None:
+    if not own_generators.set_states(generators, states):
+        warnings.warn(
+            f"the random generators of {whose} draw what they draw in a new run: the checkpoint"
+            f" knows {len(states)} of them and there are {len(generators)}",
+            stacklevel=2,
+        )
 
 
 def _is_own(trainer: L.Trainer) -> bool:

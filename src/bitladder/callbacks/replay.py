@@ -9,12 +9,11 @@ from typing import Any, Self
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
-from torch import Tensor
 
+from bitladder.callbacks.attributes import is_users
 from bitladder.callbacks.generators import (
     States,
     capture,
@@ -23,6 +22,7 @@ from bitladder.callbacks.generators import (
     restore_but_numpy,
     seed_all,
 )
+from bitladder.callbacks.own_generators import Generator, find
 
 # NumPy documents both; its type stubs do not know them.
 _GET_NUMPY: Callable[[], np.random.BitGenerator] = getattr(np.random, "get_bit_generator")  # noqa: B009
@@ -222,31 +222,29 @@ def skip(trainer: L.Trainer, batches: int) -> None:
         fetcher.skip(batches)
 
 
-def generator_states(trainer: L.Trainer) -> list[Tensor]:
-    """The states of the generators that loaders and samplers were given."""
-    return [generator.get_state() for generator in _generators(trainer)]
+def reading_generators(trainer: L.Trainer) -> list[Generator]:
+    """Those that training data are read with, which reading an epoch anew draws from again."""
+    return find(x for x in _loaders(trainer) if not isinstance(x, _Stateful))
 
 
-def set_generator_states(trainer: L.Trainer, states: list[Tensor]) -> None:
-    """Put them back; of loaders that have others now they are left as they are."""
-    generators = _generators(trainer)
-    if len(generators) == len(states):
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+def other_generators(trainer: L.Trainer, module: L.LightningModule) -> list[Generator]:
+    """Those of the module, data module, callbacks, validation, and loaders that keep their place.
 
-
-def _generators(trainer: L.Trainer) -> list[torch.Generator]:
-    found: dict[int, torch.Generator] = {}
-    for loader in _loaders(trainer):
-        if isinstance(loader, _Stateful):
-            continue  # which saves them itself
-        sampler = getattr(loader, "sampler", None)
-        inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
-        for holder in (loader, sampler, inner):
-            generator = getattr(holder, "generator", None)
-            if isinstance(generator, torch.Generator):
-                found[id(generator)] = generator
-    return list(found.values())
+    What such a loader itself draws from is part of its own state.
+    """
+    placed = [x for x in _loaders(trainer) if isinstance(x, _Stateful)]
+    validation = trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    roots = [
+        module,
+        getattr(trainer, "datamodule", None),
+        *(getattr(x, name, None) for x in placed for name in ("dataset", "collate_fn")),
+        *(validation.flattened if validation is not None else ()),
+        *(callback for callback in callbacks if is_users(callback)),
+    ]
+    reading = {id(generator) for generator in reading_generators(trainer)}
+    own = {id(x) for x in find(x for x in placed if not hasattr(x, "dataset"))}
+    return [x for x in find(roots) if id(x) not in reading | own]
 
 
 def _loaders(trainer: L.Trainer) -> list[object]:
