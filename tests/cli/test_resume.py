@@ -500,8 +500,30 @@ def test_no_link_is_followed_out_of_the_directory(
         outside.mkdir()
     path.symlink_to(outside)
     before = sorted(tmp_path.rglob("*"))
-    assert "leads out of the run directory" in error_of(capsys, str(run))
+    error = error_of(capsys, str(run))
+    assert "leads out of the run directory" in error
+    assert error.endswith("write trust_links=true if its link is yours")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_checkpoints_on_another_disk_are_gone_on_from_if_their_owner_says_so(
+    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(before=5)
+    checkpoints, disk = run / "checkpoints", tmp_path / "disk"
+    checkpoints.rename(disk)
+    checkpoints.symlink_to(disk)
+    assert main(["resume", str(run), "trust_links=true"]) == 0
+    whole = train(tmp_path / "whole", *PLAIN)
+    same(run, whole)
+    names, expected = (
+        sorted(x.name for x in folder.iterdir()) for folder in (disk, whole / "checkpoints")
+    )
+    assert names == expected
+    for command in ("quantize", "evaluate", "reproduce"):
+        assert main([command, f"run={run}"]) == 2
+        assert "write trust_links=true" in capsys.readouterr().err
+    assert main(["evaluate", f"run={run}", "trust_links=true"]) == 0
 
 
 @pytest.mark.usefixtures("fresh_wandb")

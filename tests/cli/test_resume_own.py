@@ -1,5 +1,6 @@
 """Runs of a task that nobody here wrote: what it keeps goes on, or is refused before it is lost."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +87,43 @@ def on_save_checkpoint(self, checkpoint):
     error = capsys.readouterr().err
     assert "a checkpoint cannot hold best.score, a numpy.float64: reading it would run" in error
     assert not list(run.glob("checkpoints/*"))
+
+
+KEPT = [
+    "+callbacks.kept._target_=lightning.pytorch.callbacks.ModelCheckpoint",
+    "+callbacks.kept.filename='m-{step}'",
+    "+callbacks.kept.monitor=val/loss",
+    "+callbacks.kept.save_top_k=2",
+    "callbacks.last_checkpoint.every_n_steps=100",
+    "trainer.val_check_interval=0.34",  # of three batches
+]
+
+
+@pytest.mark.parametrize("before", [2, 5, 8])
+def test_checkpoints_that_the_killed_run_wrote_later_are_written_again(
+    tmp_path: Path,
+    stopped: Callable[..., Path],
+    own_task: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: int,
+) -> None:
+    own_task("pass")
+    monkeypatch.setattr("bitladder.callbacks.LastCheckpoint._is_stopped", lambda *_: False)
+    run = stopped(*OWN, *KEPT, before=before)
+    mine = run / "checkpoints" / "mine.ckpt"
+    known = sorted(run.glob("checkpoints/m-step=*.ckpt"))
+    if (run / "checkpoints" / "last.ckpt").exists():
+        shutil.copy(run / "checkpoints" / "last.ckpt", mine)
+    other = run / "checkpoints" / "notes.ckpt"
+    other.write_text("of the user's")
+    assert main(["resume", str(run), "allow=[own_task]"]) == 0
+    assert "is of a later step: the run writes it again" in capsys.readouterr().out
+    assert known
+    whole = train(tmp_path / "whole", *PLAIN, *OWN, *KEPT)
+    same(run, whole)
+    assert mine.exists() is (before > 3)
+    mine.unlink(missing_ok=True)
+    other.unlink()
+    names, expected = (sorted(x.name for x in y.glob("checkpoints/*")) for y in (run, whole))
+    assert names == expected

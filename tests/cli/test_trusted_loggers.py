@@ -44,3 +44,17 @@ def test_what_was_told_to_send_is_told_so_again(config: Callable[..., Config]) -
     assert resume_command(config(), run) == "bitladder resume 'my runs/one'"
     online = config(logger={"wandb": WANDB | {"offline": False}})
     assert resume_command(online, run) == "bitladder resume 'my runs/one' trust_loggers=true"
+
+
+@pytest.mark.parametrize(
+    ("directory", "command"),
+    [
+        (RunDirectory(Path("runs/a b")), "bitladder resume 'runs/a b'"),
+        (RunDirectory(Path("-q/run")), "bitladder resume ./-q/run"),
+        (RunDirectory(Path("runs/a"), True), "bitladder resume runs/a trust_links=true"),
+    ],
+)
+def test_what_to_type_is_taken_as_it_is_printed(
+    configure: Callable[..., Config], directory: RunDirectory, command: str
+) -> None:
+    assert resume_command(configure("logger=csv"), directory) == command

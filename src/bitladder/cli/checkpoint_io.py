@@ -63,7 +63,9 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Remove a checkpoint of this run; leave anything else where it is."""
-        run = self.directory.path.resolve()
-        is_ours = "://" not in str(path) and run in Path(path).resolve().parents
+        folders = {self.directory.path.resolve()}
+        if self.directory.trusts_links:
+            folders.add(self.directory.checkpoints.resolve())
+        is_ours = "://" not in str(path) and bool(folders & {*Path(path).resolve().parents})
         if is_ours or str(path) in self._written:
             super().remove_checkpoint(path)

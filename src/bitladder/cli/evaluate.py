@@ -14,6 +14,7 @@ keys:
   strict=true             exit status 1 if an accuracy is not the recorded one
   allow_unfinished=true   take a run that failed or never came to its end
   allow=[package]         let the run's configuration name code of this package
+  trust_links=true        let links in the run's directory lead out of it, as to another disk
 
 The float rung is the checkpoint, compiled here and now; both rungs run on the CPU. The int8 rung is
 the artifact itself, which is native code: loading it executes whatever whoever wrote the run

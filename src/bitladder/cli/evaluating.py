@@ -66,7 +66,11 @@ def evaluate(texts: Sequence[str]) -> int:
         RunError: If the model cannot be measured or, with ``strict``, is not as recorded.
     """
     options, overrides = read_options(EvaluateOptions, texts, {"data"})
-    run = FinishedRun.open(options.run, allow_unfinished=options.allow_unfinished)
+    run = FinishedRun.open(
+        options.run,
+        allow_unfinished=options.allow_unfinished,
+        trust_links=options.trust_links,
+    )
     directory = run.directory
     checkpoint = run.checkpoint(
         options.checkpoint, directory.last_checkpoint, directory.best_checkpoint

@@ -1,5 +1,6 @@
 """A run that is over, read from its directory: as data, whoever wrote it, and never beyond it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,17 +30,18 @@ class FinishedRun:
     """None where it is missing."""
 
     @classmethod
-    def open(cls, path: str, *, allow_unfinished: bool = False) -> Self:
+    def open(cls, path: str, *, allow_unfinished: bool = False, trust_links: bool = False) -> Self:
         """Read a run directory.
 
         Args:
             path: The directory, as the user wrote it.
             allow_unfinished: Whether a run may do that failed, or never came to its end.
+            trust_links: Whether links in it may lead out of it.
 
         Raises:
             UserError: If it is no run directory, or damaged, or of a run that is not completed.
         """
-        directory = RunDirectory(Path(path))
+        directory = RunDirectory(Path(path), trust_links)
         if not directory.path.is_dir():
             what = "is no folder" if directory.path.exists() else "there is no such folder"
             raise UserError(f"run={path}: {what}: write a directory that bitladder train made")
@@ -114,16 +116,23 @@ class FinishedRun:
 def inside(directory: RunDirectory, path: Path) -> Path:
     """The path itself, if it stays in the run directory with every ``..`` and link followed.
 
+    Where the directory's links are trusted, only ``..`` is followed.
+
     Raises:
         UserError: If it leads out of it, is larger than any run writes, or neither a file nor a
             folder: reading a pipe waits.
     """
     try:
-        leads_out = not path.resolve().is_relative_to(directory.path.resolve())
+        follow = _without_dots if directory.trusts_links else Path.resolve
+        leads_out = not follow(path).is_relative_to(follow(directory.path))
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name with a zero byte
         leads_out = True
     if leads_out:
-        raise UserError(f"{path} leads out of the run directory: only what is in it is read")
+        linked = any(x.is_symlink() for x in (path, *path.parents))
+        raise UserError(
+            f"{path} leads out of the run directory: only what is in it is read"
+            f"{'; write trust_links=true if its link is yours' if linked else ''}"
+        )
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path} is neither a file nor a folder: no run makes that")
     largest = LARGEST_BYTES.get(path.suffix)
@@ -132,6 +141,10 @@ def inside(directory: RunDirectory, path: Path) -> Path:
             f"{path} has {size / 1e6:.0f} MB: no run writes more than {largest / 1e6:.0f}"
         )
     return path
+
+
+def _without_dots(path: Path) -> Path:
+    return Path(os.path.abspath(path))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

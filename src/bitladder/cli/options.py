@@ -21,6 +21,8 @@ class SharedOptions(BaseModel):
     """The run directory."""
     allow: list[str] = []
     """Packages whose code the run's configuration may name."""
+    trust_links: bool = False
+    """Whether links in the run directory may lead out of it."""
 
 
 class ResumeOptions(SharedOptions):

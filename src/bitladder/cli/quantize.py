@@ -16,6 +16,7 @@ keys:
   paths.runs=FOLDER       where the new run directory goes
   allow_unfinished=true   take a run that failed or never came to its end
   allow=[package]         let the run's configuration name code of this package
+  trust_links=true        let links in the run's directory lead out of it, as to another disk
 
 A run directory is data: what its configuration names is built only if bitladder itself or
 torch.optim has it, and its checkpoint is read as tensors and plain containers.

@@ -64,7 +64,11 @@ def plan(source: Source, texts: Sequence[str]) -> Plan:
     parameters = inspect.signature(Quantization).parameters
     known = {"data", "quantization", "paths.runs", *(f"quantization.{x}" for x in parameters)}
     options, overrides = read_options(QuantizeOptions, texts, known)
-    run = FinishedRun.open(options.run, allow_unfinished=options.allow_unfinished)
+    run = FinishedRun.open(
+        options.run,
+        allow_unfinished=options.allow_unfinished,
+        trust_links=options.trust_links,
+    )
     directory = run.directory
     checkpoint = run.checkpoint(
         options.checkpoint, directory.best_checkpoint, directory.last_checkpoint

@@ -10,6 +10,7 @@ keys:
   checkpoint=FILE         the file that the run started from, if it started from one
   paths.runs=FOLDER       where the new run directory goes
   allow=[package]         let the run's configuration name code of this package
+  trust_links=true        let links in the run's directory lead out of it, as to another disk
 
 Compared are every logged number step by step, the final weights, scales and zero points, the
 metrics of the rungs and what both artifacts answer; not sizes, times and latencies. The last line

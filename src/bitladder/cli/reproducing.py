@@ -57,7 +57,7 @@ def plan(path: str, texts: Sequence[str], allow: Sequence[str] = ()) -> Plan:
     """
     texts = [f"run={path}", *texts]
     options, overrides = read_options(ReproduceOptions, texts, {"data", "paths.runs"})
-    run = FinishedRun.open(options.run, allow_unfinished=True)
+    run = FinishedRun.open(options.run, allow_unfinished=True, trust_links=options.trust_links)
     if run.results is None:
         raise UserError(f"run={path} did not come to a good end: there is nothing to compare with")
     data = [text for text in overrides if not text.startswith("paths.")]

@@ -8,6 +8,7 @@ DETAILS = """\
 keys:
   data.KEY=VALUE          what is different here: data.root=FOLDER; the data must be the same
   allow=[package]         let the run's configuration name code of this package
+  trust_links=true        let links in the run's directory lead out of it, as to another disk
   trust_loggers=true      let its loggers write and send where its configuration says: to wandb's
                           servers, to a server or another folder of MLflow's
 

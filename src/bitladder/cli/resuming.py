@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from bitladder.cli.assemble import Parts, assemble
 from bitladder.cli.checkpoint import check_same_start
 from bitladder.cli.finished import FinishedRun, inside
+from bitladder.cli.later import later_checkpoints
 from bitladder.cli.logs import quiet_libraries
 from bitladder.cli.options import ResumeOptions, read_options
 from bitladder.cli.ranks import lock, rank
@@ -47,7 +49,7 @@ def resume(path: str, texts: Sequence[str]) -> int:
     """
     options, data = read_options(ResumeOptions, [f"run={path}", *texts], {"data"})
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    run = FinishedRun.open(options.run, allow_unfinished=True)
+    run = FinishedRun.open(options.run, allow_unfinished=True, trust_links=options.trust_links)
     if run.results is not None:
         if (damage := run.results.damage(run.directory.path)) is not None:
             raise UserError(
@@ -63,8 +65,7 @@ def resume(path: str, texts: Sequence[str]) -> int:
         check_parts(run.values, WRITERS, options.allow)
         if not options.trust_loggers:
             check_loggers(run.values, options.allow)
-        parts, start = prepare(run, config, console)
-        return _go_on(run, config, parts, start, console)
+        return _go_on(run, config, prepare(run, config, console), console)
 
 
 def take_up(path: Path, config: Config) -> int | None:
@@ -95,21 +96,32 @@ def take_up(path: Path, config: Config) -> int | None:
             check_links(run.directory)
             stack.enter_context(lock(run.directory))
             stack.enter_context(_threads(run, console))
-            parts, start = prepare(run, config, console)
+            ready = prepare(run, config, console)
             held = stack.pop_all()
     except UserError as error:
         console.print(f"{path} cannot go on: {error}", markup=False, highlight=False)
         return None
     with held:
-        return _go_on(run, config, parts, start, console)
+        return _go_on(run, config, ready, console)
 
 
 def _but_for_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != "paths"}
 
 
-def prepare(run: FinishedRun, config: Config, console: Console) -> tuple[Parts, str | None]:
-    """What a run that goes on needs: its parts, and the checkpoint that it goes on from, if any.
+@dataclass(frozen=True)
+class Ready:
+    """What a run that goes on needs."""
+
+    parts: Parts
+    start: str | None
+    """The checkpoint that it goes on from."""
+    later: list[Path]
+    """Checkpoints that it will write again."""
+
+
+def prepare(run: FinishedRun, config: Config, console: Console) -> Ready:
+    """Find out where a run goes on.
 
     Raises:
         UserError: If it cannot go on to the same end; nothing has changed then.
@@ -125,7 +137,7 @@ def prepare(run: FinishedRun, config: Config, console: Console) -> tuple[Parts, 
             " data.root=FOLDER, the one with the same data"
         )
     checkpoint = last_whole(run.directory, console)
-    start = config.checkpoint
+    start, content = config.checkpoint, None
     if checkpoint is not None:
         start = str(checkpoint)
         content = check_start(str(checkpoint), config, parts)
@@ -143,16 +155,18 @@ def prepare(run: FinishedRun, config: Config, console: Console) -> tuple[Parts, 
             check_same_start(start, _manifest(run))
             check_start(start, config, parts)
         console.print("nothing was saved yet: the run starts from its beginning")
-    return parts, start
+    kept = [Path(config.checkpoint)] if config.checkpoint is not None else []
+    return Ready(parts, start, later_checkpoints(run.directory, content, kept))
 
 
-def _go_on(
-    run: FinishedRun, config: Config, parts: Parts, start: str | None, console: Console
-) -> int:
+def _go_on(run: FinishedRun, config: Config, ready: Ready, console: Console) -> int:
     if rank() == 0:
         _sweep_up(run.directory)
+        for path in ready.later:
+            console.print(f"{path} is of a later step: the run writes it again", highlight=False)
+            path.unlink()
     anew = not run.directory.manifest.exists()
-    return go_through(config, parts, run.directory, console, start=start, anew=anew)
+    return go_through(config, ready.parts, run.directory, console, start=ready.start, anew=anew)
 
 
 def check_links(directory: RunDirectory) -> None:

@@ -53,7 +53,9 @@ def check_loggers(values: Mapping[str, Any], allow: Collection[str]) -> None:
 
 def resume_command(config: Config, directory: RunDirectory) -> str:
     """What to type to go on with a run of one's own."""
-    words, values = ["bitladder", "resume", str(directory.path)], config.model_dump()
+    path = str(directory.path)
+    words = ["bitladder", "resume", f"./{path}" if path.startswith("-") else path]
+    values = config.model_dump()
     own = own_packages(values, (*BUILT, *WRITERS, "logger"))
     if own:
         words.append(f"allow=[{','.join(own)}]")
@@ -61,6 +63,8 @@ def resume_command(config: Config, directory: RunDirectory) -> str:
         check_loggers(values, own)
     except UserError:
         words.append("trust_loggers=true")
+    if directory.trusts_links:
+        words.append("trust_links=true")
     return shlex.join(words)
 
 

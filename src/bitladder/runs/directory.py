@@ -17,9 +17,11 @@ class RunDirectory:
 
     Attributes:
         path: The directory itself.
+        trusts_links: Whether links in it may lead elsewhere, such as to another disk.
     """
 
     path: Path
+    trusts_links: bool = False
 
     @property
     def config(self) -> Path:
