@@ -1,5 +1,6 @@
 """What a module keeps in plain attributes goes on with it, and nothing else does."""
 
+import warnings
 from collections import defaultdict, deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,7 +99,7 @@ def test_what_has_not_changed_or_is_no_value_stays() -> None:
     attributes.note(trainer(), trained)
     trained.train_a_little()
     state = attributes.changed(trainer(), trained)
-    assert not {"lr", "weight", "group", "view", "model", "training"} & state["module."].keys()
+    assert not {"lr", "weight", "group", "view", "model", "training"} & state["module"].keys()
 
 
 def test_callbacks_with_a_state_of_their_own_are_left_to_it() -> None:
@@ -114,7 +115,50 @@ def test_a_tensor_at_the_address_of_one_that_is_gone_is_another() -> None:
     attributes.note(trainer(), module)
     for _ in range(10):
         module.best = torch.zeros(1)
-        assert "best" in attributes.changed(trainer(), module)["module."]
+        assert "best" in attributes.changed(trainer(), module)["module"]
+
+
+def test_a_tensor_that_lives_elsewhere_too_is_not_written_over() -> None:
+    trained, fresh, attributes = Module(), Module(), Attributes()
+    trained.view, fresh.view = torch.zeros(2), fresh.weight.detach()
+    attributes.note(trainer(), trained)
+    trained.view = torch.full((2,), 5.0)
+    Attributes().restore(trainer(), fresh, attributes.changed(trainer(), trained))
+    assert fresh.view.tolist() == [5, 5]
+    assert fresh.weight.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ([[0] * 300] * 300, lambda x: x.append(1)),
+        (dict.fromkeys(range(20_000)), lambda x: x.update(a=1)),
+        (np.zeros(3), lambda x: x.fill(1)),
+        (np.zeros((2, 3)).T, lambda x: x.fill(1)),
+        (np.array("2026-11-30", dtype="M8[D]"), lambda x: x.fill(0)),
+        ({"a": [torch.zeros(2)]}, lambda x: x["a"][0].add_(1)),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_change_in_place_is_seen(value: Any, change: Any) -> None:
+    module, attributes = Module(), Attributes()
+    module.model = value
+    attributes.note(trainer(), module)
+    assert attributes.changed(trainer(), module) == {}
+    change(value)
+    assert list(attributes.changed(trainer(), module)["module"]) == ["model"]
+
+
+def test_what_is_very_large_is_left_out_aloud_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitladder.callbacks.attributes.LARGE", 1000)
+    module, attributes = Module(), Attributes()
+    attributes.note(trainer(), module)
+    module.outputs.extend(torch.zeros(100) for _ in range(3))
+    with pytest.warns(UserWarning, match=r"leave out module\.outputs, of 0.0 GB"):
+        assert "outputs" not in attributes.changed(trainer(), module).get("module", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attributes.changed(trainer(), module)
 
 
 class Collecting(Task):

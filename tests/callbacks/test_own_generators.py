@@ -139,3 +139,20 @@ def test_it_does_not_climb_into_the_trainer() -> None:
     module.trainer = trainer
     module.rng = random.Random()  # type: ignore[assignment]
     assert find([module]) == [module.rng]
+
+
+def test_objects_that_answer_nothing_are_passed_by() -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("it stands for nothing")
+
+        @__class__.setter
+        def __class__(self, value: Any) -> None:
+            raise RuntimeError("it stands for nothing")
+
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError("it stands for nothing")
+
+    rng = random.Random()
+    assert find([Proxy(), rng]) == [rng]

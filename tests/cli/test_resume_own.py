@@ -127,3 +127,30 @@ def test_checkpoints_that_the_killed_run_wrote_later_are_written_again(
     other.unlink()
     names, expected = (sorted(x.name for x in y.glob("checkpoints/*")) for y in (run, whole))
     assert names == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_lists_tensors_and_generators_that_it_keeps(
+    tmp_path: Path, stopped: Callable[..., Path], own_task: Callable[[str], None], device: str
+) -> None:
+    own_task(f"""
+def on_fit_start(self):
+    self.generator = torch.Generator('{device}').manual_seed(3)
+    self.numpy = np.random.default_rng(3)
+    self.losses, self.scale = [], torch.ones((), device='{device}')
+
+def training_step(self, batch, batch_idx):
+    x, y = batch
+    noise = torch.randn(x.shape, device='{device}', generator=self.generator)
+    loss = super().training_step((x + 0.1 * noise, y), batch_idx) * self.scale
+    self.losses.append(loss.detach())
+    self.scale = self.scale * self.numpy.uniform(0.9, 1)
+    return loss
+
+def on_train_epoch_end(self):
+    assert all(x.device.type == '{device}' for x in self.losses)
+    self.log('train/collected', torch.stack(self.losses).mean())
+    self.losses.clear()
+""")
+    on = ["trainer=gpu", "trainer.deterministic=true"] if device == "cuda" else []
+    goes_on(tmp_path, stopped, *on)

@@ -4,6 +4,7 @@
 an epoch's mean over such a list would be another after a resume in its middle.
 """
 
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -15,13 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitladder.callbacks.plain_values import PLAIN, NotPlainError, pack, unpack
+from bitladder.callbacks.plain_values import PLAIN, NotPlainError, pack, size_of, unpack
 
 FRAMEWORKS = {"bitladder", "lightning", "torch", "torchao", "torchmetrics"}
 """Whose own classes save what they need."""
 
 LONG = 10_000
-"""Elements of a container that is told by its length to have changed, and not by each of them."""
+"""Elements of a value that is told by its length to have changed, and not by each of them."""
+
+LARGE = 2**28
+"""Bytes of a value that is left out, with a warning: checkpoints are written often."""
 
 State = dict[str, dict[str, Any]]
 
@@ -36,11 +40,13 @@ class Attributes:
 
     They are those of the module, of modules in it and of callbacks without a ``state_dict``, if
     their class is the user's own, and hold numbers, texts, tensors, arrays, and lists, tuples,
-    sets, deques and dicts of them. Parameters, and what shares their memory, are no such values.
+    sets, deques and dicts of them, of up to `LARGE` bytes. Parameters, and what shares their
+    memory, are no such values.
     """
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, str], Any] = {}
+        self._told: set[str] = set()
 
     def note(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Training starts: what there is now is made by constructors and ``setup``."""
@@ -63,11 +69,23 @@ class Attributes:
             for key, value in _attributes(holder):
                 if (name, key) in self._before and self._before[name, key] == _mark(value):
                     continue
+                if size_of(value) > LARGE:
+                    self._warn(f"{name}.{key}", size_of(value))
+                    continue
                 try:
                     state.setdefault(name, {})[key] = pack(value, live)
                 except NotPlainError:
                     continue
         return state
+
+    def _warn(self, place: str, size: int) -> None:
+        if place not in self._told:
+            self._told.add(place)
+            warnings.warn(
+                f"checkpoints leave out {place}, of {size / 1e9:.1f} GB, so that a run that goes on"
+                " has what a new one has there: make it a buffer of its module if that matters",
+                stacklevel=2,
+            )
 
     def restore(self, trainer: L.Trainer, module: L.LightningModule, state: State) -> None:
         """Put back what :meth:`changed` gave, into the very lists and tensors where it can."""
@@ -87,9 +105,9 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         case (deque(), deque()):
             there.clear()
             there.extend(value)
-        case (Tensor(), Tensor()) if there.shape == value.shape and there.dtype == value.dtype:
+        case (Tensor(), Tensor()) if there.requires_grad and there.is_leaf:
             with torch.no_grad():
-                there.copy_(value)  # an optimizer may hold it
+                there.copy_(value)  # An optimizer holds it.
         case _:
             attributes[key] = value
 
@@ -102,7 +120,7 @@ def is_users(value: object) -> bool:
 def _holders(trainer: L.Trainer, module: L.LightningModule) -> Iterator[tuple[str, object]]:
     for name, part in module.named_modules():
         if is_users(part):
-            yield f"module.{name}", part
+            yield f"module.{name}".rstrip("."), part
     for index, callback in enumerate(getattr(trainer, "callbacks", ())):
         stateless = type(callback).state_dict is L.Callback.state_dict
         if is_users(callback) and stateless:
@@ -128,17 +146,31 @@ class _Object:
     __hash__ = None  # type: ignore[assignment]
 
 
+class _LongError(Exception):
+    """A value has more than `LONG` elements."""
+
+
 def _mark(value: Any) -> Any:
     """Something that is equal as long as a value is the same."""
+    try:
+        return _exact(value, iter(range(LONG)))
+    except _LongError:
+        return type(value), len(value)
+
+
+def _exact(value: Any, left: Iterator[int]) -> Any:
+    if next(left, None) is None:
+        raise _LongError
     kind = type(value)
     if kind in PLAIN:
         return kind, value
-    if isinstance(value, Tensor):
+    if issubclass(kind, Tensor):
         return _Object(value, 0 if value.is_inference() else value._version)
-    if isinstance(value, np.ndarray):
-        return kind, value.shape, value.dtype, zlib.crc32(value.tobytes())
-    if isinstance(value, list | tuple | set | frozenset | deque | dict):
-        if len(value) > LONG:
-            return kind, len(value)
-        return kind, [_mark(x) for x in (value.items() if isinstance(value, dict) else value)]
+    if issubclass(kind, np.ndarray) and not value.dtype.hasobject and value.nbytes <= LARGE:
+        content = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        return kind, value.shape, value.dtype, zlib.crc32(content.data)
+    if issubclass(kind, list | tuple | set | frozenset | deque):
+        return kind, [_exact(x, left) for x in value]
+    if issubclass(kind, dict):
+        return kind, [_exact(x, left) for pair in value.items() for x in pair]
     return _Object(value, 0)

@@ -31,17 +31,17 @@ def find(roots: Iterable[object]) -> list[Generator]:
     """
     found: list[Generator] = []
     seen: dict[int, object] = {}  # which keeps them, so that no other comes to their address
-    left = list(reversed(list(roots)))
+    left: list[Any] = list(reversed(list(roots)))
     apart = {id(root) for root in left}
     while left:
         value = left.pop()
-        if isinstance(value, _LEAVES) or id(value) in seen:
+        if issubclass(type(value), _LEAVES) or id(value) in seen:
             continue
         seen[id(value)] = value
-        if isinstance(value, Generator):
+        if issubclass(type(value), Generator):
             if not _is_global(value):
                 found.append(value)
-        elif id(value) in apart or not type(value).__module__.startswith("lightning."):
+        elif id(value) in apart or not str(type(value).__module__).startswith("lightning."):
             left += reversed(_below(value))
     return found
 
@@ -96,22 +96,30 @@ def _is_global(generator: Generator) -> bool:
     return is_system or any(generator is x for x in (*shared, numpys, pythons))
 
 
-def _below(value: object) -> list[object]:
+def _below(value: Any) -> list[object]:
     """What a value holds that may hold a generator."""
-    if isinstance(value, FunctionType):
+    own = type(value)  # A proxy gives itself another class, or none.
+    if issubclass(own, FunctionType):
         return _of_function(value)
-    if isinstance(value, partial):
+    if issubclass(own, partial):
         return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, MethodType):
+    if issubclass(own, MethodType):
         return [value.__self__, value.__func__]
     below: list[object] = []
-    if isinstance(value, list | tuple | dict) and len(value) <= LONG:
-        below += value.values() if isinstance(value, dict) else value
-    below += getattr(value, "__dict__", {}).values()
-    for kind in type(value).__mro__:
-        if kind.__module__.partition(".")[0] not in {*FRAMEWORKS, "builtins"}:
+    if issubclass(own, list | tuple | dict) and len(value) <= LONG:
+        below += value.values() if issubclass(own, dict) else value
+    below += _attributes(value)
+    for kind in own.__mro__:
+        if str(kind.__module__).partition(".")[0] not in {*FRAMEWORKS, "builtins"}:
             below += (x for x in vars(kind).values() if isinstance(x, FunctionType))
     return below
+
+
+def _attributes(value: object) -> list[object]:
+    try:
+        return list(vars(value).values())
+    except Exception:  # there are none, or a proxy stands for nothing now
+        return []
 
 
 def _of_function(function: FunctionType) -> list[object]:

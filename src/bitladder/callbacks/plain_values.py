@@ -48,6 +48,16 @@ def pack(value: Any, live: Collection[int] = ()) -> Any:
     raise NotPlainError
 
 
+def size_of(value: Any) -> int:
+    """Bytes of the tensors and arrays that a value holds."""
+    kind = type(value)
+    if issubclass(kind, Tensor | np.ndarray | np.generic):
+        return value.nbytes
+    if kind in _MAPPINGS:
+        return sum(size_of(x) for x in value.values())
+    return sum(size_of(x) for x in value) if kind in (*_SEQUENCES, deque) else 0
+
+
 def unpack(packed: Any, device: torch.device) -> Any:
     """What :func:`pack` was given; a mapping is a ``dict``.
 
