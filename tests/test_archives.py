@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitladder.archives import archive_damage
+from bitladder.archives import archive_damage, is_archive
 
 
 def archive() -> bytes:
@@ -55,3 +55,14 @@ def test_the_entry_that_does_not_match_is_named(tmp_path: Path) -> None:
     content = CONTENT.replace(b"\1\2\3\4\1\2\3\4", b"\1\2\3\4\1\2\3\5", 1)
     (tmp_path / "flipped.pt2").write_bytes(content)
     assert archive_damage(tmp_path / "flipped.pt2") == "the checksum of weights does not match"
+
+
+def test_an_archive_of_which_python_knows_no_reading_is_a_damaged_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(path := tmp_path / "disks.pt2", "w", allowZip64=True) as target:
+        target.writestr("a", b"x")
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\5\6")
+    locator = b"PK\6\7" + bytes(4) + bytes(8) + (7).to_bytes(4, "little")  # of seven disks
+    path.write_bytes(content[:end] + locator + content[end:])
+    assert is_archive(path)
+    assert archive_damage(path) is not None

@@ -4,6 +4,14 @@ import zipfile
 from pathlib import Path
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is a ZIP archive, or was one before it was damaged."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
 def archive_damage(path: Path) -> str | None:
     """What is wrong with a ZIP archive, in a few words; None if every entry is as it was written.
 

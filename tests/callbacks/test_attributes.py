@@ -10,9 +10,10 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor, nn
 
-from bitladder.callbacks.attributes import Attributes
+from bitladder.callbacks.attributes import Attributes, State
 
 from .resuming import Data, Fit, Task, same
 
@@ -29,6 +30,9 @@ class Module(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.part = Part()
+        self.register_buffer("cache", torch.zeros(1), persistent=False)
+        self.cache: Tensor
+        self.early = 1
         self.weight = nn.Parameter(torch.ones(2))
         self.group = [self.weight]
         self.view: Tensor | None = None
@@ -43,6 +47,8 @@ class Module(L.LightningModule):
 
     def train_a_little(self) -> None:
         self.part.calls += 1
+        self.cache.fill_(7)
+        del self.early
         self.outputs.append(torch.tensor(1.5))
         self.counts["a"] += 2
         self.recent.extend([1.0, 2.0, 3.0])
@@ -65,22 +71,39 @@ class Stateful(Counting):
         return {}
 
 
+class Bar(RichProgressBar):
+    """Of a library's, whose attributes are that one's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+
 def trainer(*callbacks: L.Callback) -> Any:
     return SimpleNamespace(callbacks=list(callbacks))
 
 
-def test_what_has_changed_is_put_back_in_place() -> None:
-    trained, attributes, counting = Module(), Attributes(), Counting()
-    attributes.note(trainer(counting), trained)
-    assert attributes.changed(trainer(counting), trained) == {}
-    trained.train_a_little()
-    counting.batches = 3
-    state = attributes.changed(trainer(counting), trained)
+def changes(state: State) -> list[str]:
+    """The attributes that a checkpoint changes."""
+    return [key for part in state.values() for key in (*part["changed"], *part["gone"])]
 
-    fresh, other = Module(), Counting()
-    alpha, outputs = fresh.log_alpha, fresh.outputs
+
+def moved(trained: Module, fresh: Module, *callbacks: L.Callback) -> None:
+    """What changes in one module is put back in the other."""
+    here, there = Attributes(), Attributes()
+    here.note(trainer(*callbacks), trained)
+    assert not changes(here.changed(trainer(*callbacks), trained))
+    trained.train_a_little()
+    there.note(trainer(*callbacks), fresh)
+    there.restore(trainer(*callbacks), fresh, here.changed(trainer(*callbacks), trained))
+
+
+@pytest.mark.filterwarnings("ignore:checkpoints leave out")
+def test_what_has_changed_is_put_back_in_place() -> None:
+    fresh = Module()
+    alpha, outputs, table = fresh.log_alpha, fresh.outputs, fresh.table
     fresh.lr = 0.2
-    Attributes().restore(trainer(other), fresh, state)
+    moved(Module(), fresh)
     assert fresh.part.calls == 1
     assert fresh.outputs == [torch.tensor(1.5)]
     assert fresh.outputs is outputs is fresh.alias
@@ -88,55 +111,124 @@ def test_what_has_changed_is_put_back_in_place() -> None:
     assert fresh.counts["b"] == 0  # it is the defaultdict that it was
     assert list(fresh.recent) == [2.0, 3.0]
     assert fresh.table.tolist() == [0, 5, 0]
+    assert fresh.table is table
     assert fresh.best == 0.25
     assert fresh.log_alpha is alpha  # which an optimizer may hold
     assert alpha.item() == 1
+    assert fresh.lr == 0.2  # nothing has changed it
+    assert fresh.weight.tolist() == [1, 1]  # which the state_dict has
+    assert fresh.group[0] is fresh.weight
+    assert not hasattr(fresh, "early")  # it was deleted
+    assert fresh.cache.tolist() == [7]  # a buffer that is in no state_dict
+
+
+def test_what_changes_and_is_no_value_is_told_once() -> None:
+    module, attributes = Module(), Attributes()
+    attributes.note(trainer(), module)
+    module.train_a_little()
+    with pytest.warns(UserWarning, match=r"checkpoints leave out module\.(model|view) \("):
+        state = attributes.changed(trainer(), module)
+    assert set(state["module"]["left"]) >= {"model", "view"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attributes.changed(trainer(), module)
+
+
+class Ready(Module):
+    """A hook of every process changes what the training changes back."""
+
+    def train_a_little(self) -> None:
+        self.best = "cold"
+
+
+def test_what_was_changed_back_is_changed_back() -> None:
+    trained, fresh = Ready(), Ready()
+    trained.best = fresh.best = "cold"
+    here, there = Attributes(), Attributes()
+    for attributes, module in ((here, trained), (there, fresh)):
+        attributes.note(trainer(), module)
+        module.best = "warm"
+    trained.train_a_little()
+    there.restore(trainer(), fresh, here.changed(trainer(), trained))
+    assert fresh.best == "cold"
+
+
+def test_callbacks_are_known_by_their_class_wherever_they_stand() -> None:
+    counting, second, other = Counting(), Counting(), Counting()
+    attributes, module = Attributes(), Module()
+    attributes.note(trainer(counting, second), module)
+    counting.batches, second.batches = 3, 4
+    state = attributes.changed(trainer(counting, second), module)
+    Attributes().restore(trainer(L.Callback(), other), module, state)
     assert other.batches == 3
 
 
-def test_what_has_not_changed_or_is_no_value_stays() -> None:
-    trained, attributes = Module(), Attributes()
-    attributes.note(trainer(), trained)
-    trained.train_a_little()
-    state = attributes.changed(trainer(), trained)
-    assert not {"lr", "weight", "group", "view", "model", "training"} & state["module"].keys()
-
-
-def test_callbacks_with_a_state_of_their_own_are_left_to_it() -> None:
-    attributes, stateful, module = Attributes(), Stateful(), Module()
-    attributes.note(trainer(stateful), module)
-    stateful.batches = 1
-    assert attributes.changed(trainer(stateful), module) == {}
-
-
-def test_a_tensor_at_the_address_of_one_that_is_gone_is_another() -> None:
-    module, attributes = Module(), Attributes()
-    module.best = torch.zeros(1)
-    attributes.note(trainer(), module)
-    for _ in range(10):
-        module.best = torch.zeros(1)
-        assert "best" in attributes.changed(trainer(), module)["module"]
+@pytest.mark.parametrize("kind", [Stateful, Bar])
+def test_callbacks_with_a_state_of_their_own_are_left_to_it(kind: type[Counting]) -> None:
+    attributes, callback, module = Attributes(), kind(), Module()
+    attributes.note(trainer(callback), module)
+    callback.batches = 1
+    assert not changes(attributes.changed(trainer(callback), module))
 
 
 def test_a_tensor_that_lives_elsewhere_too_is_not_written_over() -> None:
-    trained, fresh, attributes = Module(), Module(), Attributes()
+    trained, fresh = Module(), Module()
     trained.view, fresh.view = torch.zeros(2), fresh.weight.detach()
-    attributes.note(trainer(), trained)
+    here, there = Attributes(), Attributes()
+    here.note(trainer(), trained)
+    there.note(trainer(), fresh)
     trained.view = torch.full((2,), 5.0)
-    Attributes().restore(trainer(), fresh, attributes.changed(trainer(), trained))
+    there.restore(trainer(), fresh, here.changed(trainer(), trained))
     assert fresh.view.tolist() == [5, 5]
     assert fresh.weight.tolist() == [1, 1]
+
+
+def test_lists_that_were_one_and_are_two_stay_two() -> None:
+    trained, fresh = Module(), Module()
+    here, there = Attributes(), Attributes()
+    for attributes, module in ((here, trained), (there, fresh)):
+        module.model = module.best = ["a", "b"]
+        attributes.note(trainer(), module)
+    trained.best = trained.best[1:]
+    there.restore(trainer(), fresh, here.changed(trainer(), trained))
+    assert (fresh.model, fresh.best) == (["a", "b"], ["b"])
+
+
+def test_the_newest_list_of_a_history_is_the_one_that_grows() -> None:
+    trained, fresh = Module(), Module()
+    here, there = Attributes(), Attributes()
+    for attributes, module in ((here, trained), (there, fresh)):
+        module.model = []
+        attributes.note(trainer(), module)
+    trained.best = [0.5]
+    trained.model.append(trained.best)
+    there.restore(trainer(), fresh, here.changed(trainer(), trained))
+    fresh.best.append(1.0)
+    assert fresh.model == [[0.5, 1.0]]
+
+
+def test_a_foreign_checkpoint_sets_neither_paths_nor_what_is_lightnings() -> None:
+    module, attributes = Module(), Attributes()
+    attributes.note(trainer(), module)
+    hostile = {"changed": {"_modules": ["object", 0, None, "dict", []]}, "gone": ["_parameters"]}
+    attributes.restore(trainer(), module, {"module": hostile | {"left": []}})
+    assert module.part is module._modules["part"]
+    assert module._parameters
+    folder = {"changed": {"folder": "/etc/cron.d"}, "gone": [], "left": []}
+    with pytest.raises(ValueError, match="path"):
+        attributes.restore(trainer(), module, {"module": folder})
 
 
 @pytest.mark.parametrize(
     ("value", "change"),
     [
-        ([[0] * 300] * 300, lambda x: x.append(1)),
+        ([[0] * 300] * 300, lambda x: x[0].append(1)),
+        ([0.0] * 20_000, lambda x: x.__setitem__(3, 1.0)),
         (dict.fromkeys(range(20_000)), lambda x: x.update(a=1)),
         (np.zeros(3), lambda x: x.fill(1)),
         (np.zeros((2, 3)).T, lambda x: x.fill(1)),
         (np.array("2026-11-30", dtype="M8[D]"), lambda x: x.fill(0)),
-        ({"a": [torch.zeros(2)]}, lambda x: x["a"][0].add_(1)),
+        ({"a": [torch.zeros(2)]}, lambda x: x["a"][0].data.add_(1)),
     ],
     ids=lambda x: type(x).__name__,
 )
@@ -146,19 +238,29 @@ def test_a_change_in_place_is_seen(value: Any, change: Any) -> None:
     attributes.note(trainer(), module)
     assert attributes.changed(trainer(), module) == {}
     change(value)
-    assert list(attributes.changed(trainer(), module)["module"]) == ["model"]
+    assert list(attributes.changed(trainer(), module)["module"]["changed"]) == ["model"]
 
 
-def test_what_is_very_large_is_left_out_aloud_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_very_large_is_left_out_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitladder.callbacks.attributes.LARGE", 1000)
     module, attributes = Module(), Attributes()
     attributes.note(trainer(), module)
     module.outputs.extend(torch.zeros(100) for _ in range(3))
-    with pytest.warns(UserWarning, match=r"leave out module\.outputs, of 0.0 GB"):
-        assert "outputs" not in attributes.changed(trainer(), module).get("module", {})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        attributes.changed(trainer(), module)
+    with pytest.warns(UserWarning, match=r"leave out module\.(outputs|alias) \(it has 0.0 GB"):
+        assert attributes.changed(trainer(), module)["module"]["changed"] == {}
+
+
+class Jitter(Data):
+    """Augments by what the module holds when the batch is made."""
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        x, y = batch
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        if self.trainer.training:
+            module.batches_made += 1
+            x = x + module.scale * torch.randn_like(x)
+        return [x, y]
 
 
 class Collecting(Task):
@@ -168,12 +270,14 @@ class Collecting(Task):
         super().__init__()
         self.losses: list[Tensor] = []
         self.scale = 1.0
+        self.batches_made = 0
         self.rng = np.random.default_rng(5)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx) * self.scale * self.rng.uniform(0.5, 1)
         self.losses.append(loss.detach())
         self.scale *= 0.97
+        self.log("made", float(self.batches_made))
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -195,9 +299,10 @@ class Collecting(Task):
 def test_a_resumed_training_collects_and_logs_what_the_whole_one_does(
     tmp_path: Path, batches: int, options: dict[str, Any]
 ) -> None:
-    whole = Fit(tmp_path / "whole").go(task=Collecting, **options)
-    killed = Fit(tmp_path / "killed").go(task=Collecting, kill_after=batches, **options)
-    same(killed.go(task=Collecting, resume=True, **options), whole)
+    whole = Fit(tmp_path / "whole").go(task=Collecting, data=Jitter(), **options)
+    killed = Fit(tmp_path / "killed")
+    killed.go(task=Collecting, data=Jitter(), kill_after=batches, **options)
+    same(killed.go(task=Collecting, data=Jitter(), resume=True, **options), whole)
     assert sum("by_hand/fit" in row for row in whole.rows) == 1
     assert sum("by_hand/train" in row for row in whole.rows) == 1
     assert sum("at_start" in row for row in whole.rows) == 1

@@ -195,7 +195,9 @@ def test_a_resumed_training_scores_the_float_model_as_the_whole_one(
         return logged.metrics
 
     whole = fit("whole")
-    resumed = [metrics for kill in (*kills, None) for metrics in fit("killed", kill)]
+    for kill in kills:
+        fit("killed", kill)
+    resumed = fit("killed")  # which goes on with what its callback has logged
     for metrics, expected in zip(resumed, whole, strict=True):
         assert metrics.keys() == expected.keys()
         for name, value in expected.items():

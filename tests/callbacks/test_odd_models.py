@@ -108,6 +108,7 @@ class Flat(Researcher):
         super().validation_step(self._images(batch), batch_idx)
 
 
+@pytest.mark.vnni
 @pytest.mark.parametrize("batch_size", [1, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_lone_linear_trained_with_any_batch_size_leaves_an_artifact(
     batch_size: int, make_trainer: MakeTrainer

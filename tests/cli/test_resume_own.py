@@ -106,6 +106,7 @@ def test_checkpoints_that_the_killed_run_wrote_later_are_written_again(
     own_task: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    finished: Path,
     before: int,
 ) -> None:
     own_task("pass")
@@ -117,6 +118,8 @@ def test_checkpoints_that_the_killed_run_wrote_later_are_written_again(
         shutil.copy(run / "checkpoints" / "last.ckpt", mine)
     other = run / "checkpoints" / "notes.ckpt"
     other.write_text("of the user's")
+    teacher = run / "checkpoints" / "teacher.ckpt"
+    shutil.copy(finished / "checkpoints" / "last.ckpt", teacher)
     assert main(["resume", str(run), "allow=[own_task]"]) == 0
     assert "is of a later step: the run writes it again" in capsys.readouterr().out
     assert known
@@ -125,6 +128,7 @@ def test_checkpoints_that_the_killed_run_wrote_later_are_written_again(
     assert mine.exists() is (before > 3)
     mine.unlink(missing_ok=True)
     other.unlink()
+    teacher.unlink()
     names, expected = (sorted(x.name for x in y.glob("checkpoints/*")) for y in (run, whole))
     assert names == expected
 
@@ -154,3 +158,37 @@ def on_train_epoch_end(self):
 """)
     on = ["trainer=gpu", "trainer.deterministic=true"] if device == "cuda" else []
     goes_on(tmp_path, stopped, *on)
+
+
+def test_callbacks_that_keep_what_they_count(
+    tmp_path: Path, stopped: Callable[..., Path], own_task: Callable[[str], None]
+) -> None:
+    own_task("pass")
+    with (tmp_path / "own_task.py").open("a") as file:
+        file.write("""
+import lightning as L
+
+class Count(L.Callback):
+    def __init__(self):
+        self.batches = 0
+    def on_train_batch_end(self, trainer, module, *_):
+        self.batches += 1
+        module.log('counted', float(self.batches))
+""")
+    goes_on(tmp_path, stopped, "+callbacks.count._target_=own_task.Count", before=5)
+
+
+def test_a_resume_that_is_refused_removes_nothing(
+    tmp_path: Path,
+    stopped: Callable[..., Path],
+    own_task: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own_task("pass")
+    monkeypatch.setattr("bitladder.callbacks.LastCheckpoint._is_stopped", lambda *_: False)
+    run = stopped(*OWN, *KEPT, before=5)
+    before = sorted(run.rglob("*.ckpt"))
+    metrics = run / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace("0.", "1.", 1))
+    assert main(["resume", str(run), "allow=[own_task]"]) == 2
+    assert sorted(run.rglob("*.ckpt")) == before

@@ -368,6 +368,7 @@ def train(model: nn.Module, calls: list[Call]) -> None:
     set_observing(model.eval(), False)
 
 
+@pytest.mark.vnni
 @pytest.mark.parametrize(
     ("method", "build", "call", "linears"),
     [

@@ -175,6 +175,7 @@ KERNELS: list[tuple[str, Method, dict[str, Any], dict[str, Any], str]] = [
 QUICK = [0, 6, 10, 14]
 
 
+@pytest.mark.vnni
 @pytest.mark.parametrize(
     ("kind", "method", "weights", "inputs", "kernel"),
     [

@@ -5,10 +5,10 @@ an epoch's mean over such a list would be another after a resume in its middle.
 """
 
 import warnings
-import zlib
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -16,18 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitladder.callbacks.plain_values import PLAIN, NotPlainError, pack, size_of, unpack
+from bitladder.callbacks.plain_graph import Packer, Unpacker, digest, size_of
 
 FRAMEWORKS = {"bitladder", "lightning", "torch", "torchao", "torchmetrics"}
 """Whose own classes save what they need."""
 
 LONG = 10_000
-"""Elements of a value that is told by its length to have changed, and not by each of them."""
+"""Objects below an attribute that are known by their path."""
+
+LISTS = (list, deque)
 
 LARGE = 2**28
 """Bytes of a value that is left out, with a warning: checkpoints are written often."""
 
 State = dict[str, dict[str, Any]]
+Place = tuple[str, str]
 
 _LIGHTNINGS = {
     *vars(L.LightningModule()),
@@ -35,142 +38,180 @@ _LIGHTNINGS = {
 }
 
 
+@dataclass(frozen=True)
+class _Noted:
+    """An attribute when the fit started."""
+
+    value: Any
+    digest: bytes | None
+    """None of what is no plain value."""
+
+
 class Attributes:
-    """What has changed of them since training started, and how to put it back.
+    """What has changed of them since the fit started, and how to put it back.
 
     They are those of the module, of modules in it and of callbacks without a ``state_dict``, if
     their class is the user's own, and hold numbers, texts, tensors, arrays, and lists, tuples,
-    sets, deques and dicts of them, of up to `LARGE` bytes. Parameters, and what shares their
-    memory, are no such values.
+    sets, deques and dicts of them, of up to `LARGE` bytes; and buffers that are no part of the
+    ``state_dict``. Objects that several of them share, and those that the constructor made and
+    others hold, stay shared. What has changed and cannot be saved is told once.
     """
 
     def __init__(self) -> None:
-        self._before: dict[tuple[str, str], Any] = {}
+        self._noted: dict[Place, _Noted] = {}
+        self._objects: dict[str, Any] = {}
         self._told: set[str] = set()
 
     def note(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Training starts: what there is now is made by constructors and ``setup``."""
-        self._before = {
-            (name, key): _mark(value)
-            for name, holder in _holders(trainer, module)
-            for key, value in _attributes(holder)
-        }
+        """The fit starts: what there is now is made by constructors and ``setup``."""
+        self._noted, self._objects = {}, {}
+        for place, value in _attributes(trainer, module):
+            _walk(value, "|".join(place), self._objects)
+        packers = self._packers(module)
+        for place, value in _attributes(trainer, module):
+            self._noted[place] = _Noted(value, _digest(packers(), value))
 
     def changed(self, trainer: L.Trainer, module: L.LightningModule) -> State:
-        """What is another now, packed for a checkpoint, by holder and attribute."""
-        live = {
-            tensor.untyped_storage().data_ptr()
-            for tensors in (module.parameters(), module.buffers())
-            for tensor in tensors
-            if tensor.layout is torch.strided and tensor.device.type != "meta"
-        }
-        state: State = {}
-        for name, holder in _holders(trainer, module):
-            for key, value in _attributes(holder):
-                if (name, key) in self._before and self._before[name, key] == _mark(value):
-                    continue
-                if size_of(value) > LARGE:
-                    self._warn(f"{name}.{key}", size_of(value))
-                    continue
-                try:
-                    state.setdefault(name, {})[key] = pack(value, live)
-                except NotPlainError:
-                    continue
-        return state
-
-    def _warn(self, place: str, size: int) -> None:
-        if place not in self._told:
-            self._told.add(place)
-            warnings.warn(
-                f"checkpoints leave out {place}, of {size / 1e9:.1f} GB, so that a run that goes on"
-                " has what a new one has there: make it a buffer of its module if that matters",
-                stacklevel=2,
-            )
+        """What is another now, for a checkpoint, by holder: packed, gone, or left out."""
+        packers, state = self._packers(module), {}
+        shared, here = packers(), dict(_attributes(trainer, module))
+        for (name, key), value in here.items():
+            noted, now = self._noted.get((name, key)), _digest(packers(), value)
+            part = state.setdefault(name, {"changed": {}, "gone": [], "left": []})
+            if now is None:
+                part["left"].append(key)
+                if noted is None or noted.digest is not None or noted.value is not value:
+                    self._tell(f"{name}.{key}", value, packers())
+            elif noted is None or noted.digest != now:
+                part["changed"][key] = shared.pack(value)
+        for name, key in self._noted.keys() - here.keys():
+            state.setdefault(name, {"changed": {}, "gone": [], "left": []})["gone"].append(key)
+        return {name: part for name, part in state.items() if any(part.values())}
 
     def restore(self, trainer: L.Trainer, module: L.LightningModule, state: State) -> None:
-        """Put back what :meth:`changed` gave, into the very lists and tensors where it can."""
-        for name, holder in _holders(trainer, module):
-            for key, packed in state.get(name, {}).items():
-                _put(vars(holder), key, unpack(packed, module.device))
+        """Put back what :meth:`changed` gave.
 
+        Raises:
+            ValueError: If it gives nothing like it.
+        """
+        unpacker = Unpacker(self._objects, _named(module), module.device)
+        holders = {holder.name: holder for holder in _holders(trainer, module)}
+        for name, part in state.items():
+            if name not in holders:
+                continue
+            for key, packed in part["changed"].items():
+                if holders[name].has(key):
+                    holders[name].values[key] = unpacker.unpack(packed)
+            for key in filter(holders[name].has, part["gone"]):
+                holders[name].values.pop(key, None)
+        packers = self._packers(module)
+        for (name, key), value in _attributes(trainer, module):
+            noted, part = self._noted.get((name, key)), state.get(name, {})
+            known = (*part.get("changed", ()), *part.get("left", ()))
+            if noted is None or noted.digest is None or key in known or value is noted.value:
+                continue
+            # A hook of this process has changed what the other process had changed back.
+            if _digest(packers(), value) != noted.digest:
+                holders[name].values[key] = noted.value
 
-def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
-    there = attributes.get(key)
-    match there, value:
-        case (list(), list()):
-            there[:] = value
-        case (dict(), dict()) | (set(), set()):
-            there.clear()
-            there.update(value)
-        case (deque(), deque()):
-            there.clear()
-            there.extend(value)
-        case (Tensor(), Tensor()) if there.requires_grad and there.is_leaf:
-            with torch.no_grad():
-                there.copy_(value)  # An optimizer holds it.
-        case _:
-            attributes[key] = value
+    def _packers(self, module: L.LightningModule) -> Callable[[], Packer]:
+        named = _named(module)
+        dense = (x for x in named.values() if x.layout is torch.strided and not x.is_meta)
+        return partial(
+            Packer,
+            {id(value): path for path, value in self._objects.items()},
+            {id(x): name for name, x in named.items()},
+            {x.untyped_storage().data_ptr() for x in dense},
+        )
+
+    def _tell(self, place: str, value: Any, packer: Packer) -> None:
+        if place in self._told:
+            return
+        self._told.add(place)
+        try:
+            packer.pack(value)
+            why = f"it has {size_of(value) / 1e9:.1f} GB"
+        except Exception as error:
+            why = str(error)
+        warnings.warn(
+            f"checkpoints leave out {place} ({why}): a run that goes on has there what a new one"
+            " has; let on_save_checkpoint or state_dict save it if that matters",
+            stacklevel=3,
+        )
 
 
 def is_users(value: object) -> bool:
     """Whether an object's class is none of the libraries'."""
-    return type(value).__module__.partition(".")[0] not in FRAMEWORKS
-
-
-def _holders(trainer: L.Trainer, module: L.LightningModule) -> Iterator[tuple[str, object]]:
-    for name, part in module.named_modules():
-        if is_users(part):
-            yield f"module.{name}".rstrip("."), part
-    for index, callback in enumerate(getattr(trainer, "callbacks", ())):
-        stateless = type(callback).state_dict is L.Callback.state_dict
-        if is_users(callback) and stateless:
-            yield f"callback.{index}.{type(callback).__qualname__}", callback
-
-
-def _attributes(holder: object) -> Iterator[tuple[str, Any]]:
-    return ((key, x) for key, x in list(vars(holder).items()) if key not in _LIGHTNINGS)
+    return _package(type(value)) not in FRAMEWORKS
 
 
 @dataclass(frozen=True)
-class _Object:
-    """An object that is held, so that no other can come to its address."""
+class _Holder:
+    """Something with attributes: its ``__dict__``, or a module's buffers."""
 
-    value: Any
-    version: int
+    name: str
+    values: dict[str, Any]
+    only: frozenset[str] | None = None
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Object):
-            return False
-        return self.value is other.value and self.version == other.version
-
-    __hash__ = None  # type: ignore[assignment]
+    def has(self, key: str) -> bool:
+        """Whether an attribute of this name is ours to save."""
+        return key not in _LIGHTNINGS if self.only is None else key in self.only
 
 
-class _LongError(Exception):
-    """A value has more than `LONG` elements."""
+def _holders(trainer: L.Trainer, module: L.LightningModule) -> Iterator[_Holder]:
+    for name, part in module.named_modules():
+        if is_users(part):
+            yield _Holder(f"module.{name}".rstrip("."), vars(part))
+            fleeting = frozenset(part._non_persistent_buffers_set)
+            yield _Holder(f"buffers.{name}".rstrip("."), part._buffers, fleeting)
+    counts = Counter()
+    for callback in getattr(trainer, "callbacks", ()):
+        kinds = type(callback).__mro__[: type(callback).__mro__.index(L.Callback)]
+        stateless = type(callback).state_dict is L.Callback.state_dict
+        # One that is made of a library's callback keeps that one's state, such as a progress bar's.
+        if kinds and stateless and not any(_package(kind) in FRAMEWORKS for kind in kinds):
+            name = f"callback.{kinds[0].__module__}.{kinds[0].__qualname__}"
+            counts[name] += 1
+            yield _Holder(f"{name}.{counts[name]}", vars(callback))
 
 
-def _mark(value: Any) -> Any:
-    """Something that is equal as long as a value is the same."""
+def _attributes(trainer: L.Trainer, module: L.LightningModule) -> Iterator[tuple[Place, Any]]:
+    for holder in _holders(trainer, module):
+        for key, value in list(holder.values.items()):
+            if holder.has(key):
+                yield (holder.name, key), value
+
+
+def _named(module: L.LightningModule) -> dict[str, Tensor]:
+    """Parameters and buffers that Lightning saves, by their names."""
+    saved = module.state_dict(keep_vars=True)
+    return {name: x for name, x in saved.items() if isinstance(x, Tensor)}
+
+
+def _package(kind: type) -> str:
+    return str(kind.__module__).partition(".")[0]
+
+
+def _digest(packer: Packer, value: Any) -> bytes | None:
+    """None where the value cannot be saved."""
     try:
-        return _exact(value, iter(range(LONG)))
-    except _LongError:
-        return type(value), len(value)
+        return None if size_of(value) > LARGE else digest(packer.pack(value))
+    except Exception:  # another type, a container that a thread changes, one too deep
+        return None
 
 
-def _exact(value: Any, left: Iterator[int]) -> Any:
-    if next(left, None) is None:
-        raise _LongError
-    kind = type(value)
-    if kind in PLAIN:
-        return kind, value
-    if issubclass(kind, Tensor):
-        return _Object(value, 0 if value.is_inference() else value._version)
-    if issubclass(kind, np.ndarray) and not value.dtype.hasobject and value.nbytes <= LARGE:
-        content = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        return kind, value.shape, value.dtype, zlib.crc32(content.data)
-    if issubclass(kind, list | tuple | set | frozenset | deque):
-        return kind, [_exact(x, left) for x in value]
-    if issubclass(kind, dict):
-        return kind, [_exact(x, left) for pair in value.items() for x in pair]
-    return _Object(value, 0)
+def _walk(value: Any, path: str, objects: dict[str, Any]) -> None:
+    """Give paths to the objects that may be shared, up to `LONG` of them."""
+    left, seen, end = [(path, value)], {id(x) for x in objects.values()}, len(objects) + LONG
+    while left and len(objects) < end:
+        path, item = left.pop()
+        kind = type(item)
+        is_leaf = issubclass(kind, Tensor | np.ndarray)
+        if id(item) in seen or not (is_leaf or issubclass(kind, (*LISTS, dict, set, tuple))):
+            continue
+        seen.add(id(item))
+        objects[path] = item
+        if issubclass(kind, dict):
+            left += [(f"{path}|{key!r}", x) for key, x in list(item.items())[:LONG]]
+        elif issubclass(kind, (*LISTS, tuple)):
+            left += [(f"{path}|{index}", x) for index, x in enumerate(list(item)[:LONG])]

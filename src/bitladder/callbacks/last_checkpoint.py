@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 
-from bitladder.callbacks.attributes import Attributes
+from bitladder.callbacks.attributes import Attributes, State
 from bitladder.callbacks.progress import Progress, snapshot
 from bitladder.callbacks.ranks import of_every_rank, own_part
 from bitladder.callbacks.silence import Silence
@@ -69,6 +69,14 @@ class LastCheckpoint(L.Callback):
         self._progress: Progress | None = None
         self._state: dict[str, Any] = {}
         self._attributes = Attributes()
+        self._kept: State | None = None
+        """What modules held before the next batch was read, if a checkpoint may follow."""
+        self._is_told = False
+        """Whether somebody says when a batch is read."""
+        self._pending: State | None = None
+        """What they are going to hold then."""
+        self.run = ""
+        """What its checkpoints, and those of others, call the run; a program may set it."""
         self._silence = Silence()
 
     def stop(self, signal: int) -> None:
@@ -117,18 +125,21 @@ class LastCheckpoint(L.Callback):
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands, in its own checkpoints; nothing in those of others."""
-        return self._state
+        """Where training stands, in its own checkpoints; in those of others the run's name."""
+        return {"run": self.run} | self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it until the loggers and the loops are there."""
-        self._resumed = state_dict
+        self._resumed = state_dict if "progress" in state_dict else None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put loggers back to where they stood; train nothing if all is trained."""
         self._check_others(trainer)
         state = self._resumed
         self._stop, self._saved_step, self._over = None, 0, False
+        self._attributes.note(trainer, pl_module)
+        if state is not None:
+            self._pending = own_part(trainer, state["progress"]).get("attributes")
         if state is None or not self.is_own:
             return  # What another run logged, and when it was over, is its own business.
         loggers = _stateful(trainer.loggers)
@@ -144,11 +155,14 @@ class LastCheckpoint(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Restore what Lightning does not."""
         self.training = True
-        self._attributes.note(trainer, pl_module)
         if self._resumed is not None:
             _check_averages(trainer)
             self._progress = Progress(own_part(trainer, self._resumed["progress"]))
             self._progress.before_training(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """An epoch that no process has begun: what is logged from here on is new."""
+        self._silence.end()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -160,16 +174,41 @@ class LastCheckpoint(L.Callback):
         """
         self._silence.end()
         if self._progress is not None:
-            self._progress.before_batch(trainer, pl_module, self._attributes)
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        if batches % trainer.accumulate_grad_batches:
+            self._progress.before_batch(trainer)
+        self._put_back(trainer, pl_module)
+        kept, self._kept = self._kept, None
+        if not self._is_between(trainer):
             return
         stop = self._is_stopped(trainer)
-        steps = trainer.global_step - self._saved_step
-        if steps and (stop or batches == 0 or steps >= self.every_n_steps):
-            self._save(trainer, pl_module)
+        if self._is_due(trainer) or (stop and trainer.global_step != self._saved_step):
+            if stop and kept is None and self._is_told and trainer.world_size == 1:
+                return  # It came while the batch was read: the next one is soon enough.
+            self._save(trainer, pl_module, kept)
         if stop:
             raise Interrupted(self._stop or 0)
+
+    def before_read(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """The next batch is going to be read, and what it is read with may look at the module."""
+        self._is_told = True
+        self._put_back(trainer, module)
+        stopped = self._stop is not None and trainer.global_step != self._saved_step
+        due = self._is_between(trainer) and (self._is_due(trainer) or stopped)
+        self._kept = self._attributes.changed(trainer, module) if due else None
+
+    def _put_back(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._attributes.restore(trainer, module, pending)
+
+    def _is_between(self, trainer: L.Trainer) -> bool:
+        """Whether no gradients accumulate."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        return batches % trainer.accumulate_grad_batches == 0
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        steps = trainer.global_step - self._saved_step
+        return steps > 0 and (batches == 0 or steps >= self.every_n_steps)
 
     def _check_others(self, trainer: L.Trainer) -> None:
         for other in trainer.checkpoint_callbacks:
@@ -224,9 +263,7 @@ class LastCheckpoint(L.Callback):
             Interrupted: After :meth:`stop` in the last batch, or in what followed it.
         """
         self._silence.end()
-        if self._over and self._resumed is not None:
-            state = own_part(trainer, self._resumed["progress"])
-            self._attributes.restore(trainer, pl_module, state.get("attributes", {}))
+        self._put_back(trainer, pl_module)
         if not self._over:
             self._over = True
             self._save(trainer, pl_module)
@@ -246,15 +283,19 @@ class LastCheckpoint(L.Callback):
             count["ready"] = count["completed"]
         progress["is_last_batch"] = False
 
-    def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _save(
+        self, trainer: L.Trainer, module: L.LightningModule, kept: State | None = None
+    ) -> None:
         self._saving = True
+        attributes = self._attributes.changed(trainer, module) if kept is None else kept
+        progress = snapshot(trainer, module) | {"attributes": attributes}
         self._saved_step = trainer.global_step
         loggers = {name: x.state_dict() for name, x in _stateful(trainer.loggers).items()}
         self._state = {
             "over": self._over,
             "limits": _limits(trainer),
             "step": self._saved_step,
-            "progress": of_every_rank(trainer, snapshot(trainer, module, self._attributes)),
+            "progress": of_every_rank(trainer, progress),
             "files": self._files(),
             "loggers": loggers,
         }

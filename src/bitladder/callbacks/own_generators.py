@@ -1,9 +1,10 @@
 """Random generators that somebody made: of loaders, samplers, data sets, modules and callbacks."""
 
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bitladder.callbacks.attributes import FRAMEWORKS
-from bitladder.callbacks.plain_values import pack, unpack
+from bitladder.callbacks.plain_graph import Packer, Unpacker
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
@@ -19,7 +20,6 @@ LONG = 1000
 """Elements of a container that holds data, and no generators."""
 
 _LEAVES = (str, bytes, int, float, complex, type(None), type, ModuleType, Tensor, np.ndarray)
-_CPU = torch.device("cpu")
 
 
 def find(roots: Iterable[object]) -> list[Generator]:
@@ -71,21 +71,21 @@ def _state(generator: Generator) -> Any:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, np.random.Generator):
-        return pack(generator.bit_generator.state)
+        return Packer().pack(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
-        return pack(generator.get_state(legacy=False))
-    return pack(generator.getstate())
+        return Packer().pack(generator.get_state(legacy=False))
+    return Packer().pack(generator.getstate())
 
 
 def _set_state(generator: Generator, state: Any) -> None:
     if isinstance(generator, torch.Generator):
         generator.set_state(state)
     elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = unpack(state, _CPU)
+        generator.bit_generator.state = Unpacker().unpack(state)
     elif isinstance(generator, np.random.RandomState):
-        generator.set_state(unpack(state, _CPU))
+        generator.set_state(Unpacker().unpack(state))
     else:
-        generator.setstate(unpack(state, _CPU))
+        generator.setstate(Unpacker().unpack(state))
 
 
 def _is_global(generator: Generator) -> bool:
@@ -106,30 +106,50 @@ def _below(value: Any) -> list[object]:
     if issubclass(own, MethodType):
         return [value.__self__, value.__func__]
     below: list[object] = []
-    if issubclass(own, list | tuple | dict) and len(value) <= LONG:
+    if issubclass(own, list | tuple | dict | deque) and len(value) <= LONG:
         below += value.values() if issubclass(own, dict) else value
     below += _attributes(value)
     for kind in own.__mro__:
         if str(kind.__module__).partition(".")[0] not in {*FRAMEWORKS, "builtins"}:
-            below += (x for x in vars(kind).values() if isinstance(x, FunctionType))
+            below += _of_class(kind)
     return below
 
 
 def _attributes(value: object) -> list[object]:
     try:
-        return list(vars(value).values())
-    except Exception:  # there are none, or a proxy stands for nothing now
+        slots = (x for kind in type(value).__mro__ for x in vars(kind).get("__slots__", ()))
+        held = [getattr(value, x) for x in slots if hasattr(value, x)]
+        return [*held, *getattr(value, "__dict__", {}).values()]
+    except Exception:  # a proxy that stands for nothing now
         return []
 
 
+def _of_class(kind: type) -> list[object]:
+    values = vars(kind).values()
+    functions = (getattr(x, "__func__", x) for x in values)  # of static and class methods
+    return [*(x for x in functions if isinstance(x, FunctionType | Generator))]
+
+
 def _of_function(function: FunctionType) -> list[object]:
-    named = (function.__globals__.get(name) for name in function.__code__.co_names)
+    named = (function.__globals__.get(name) for name in _names(function.__code__))
+    users = str(function.__module__).partition(".")[0] not in FRAMEWORKS
     return [
         *(x for cell in function.__closure__ or () for x in _contents(cell)),
         *(function.__defaults__ or ()),
         *(function.__kwdefaults__ or {}).values(),
-        *(x for x in named if isinstance(x, Generator)),
+        *(x for x in named if isinstance(x, Generator) or (users and _is_beside(x, function))),
     ]
+
+
+def _is_beside(value: object, function: FunctionType) -> bool:
+    """Whether it is a function of the same file."""
+    return isinstance(value, FunctionType) and value.__module__ == function.__module__
+
+
+def _names(code: CodeType) -> list[str]:
+    """What a function names, and the comprehensions and functions in it."""
+    inner = (x for x in code.co_consts if isinstance(x, CodeType))
+    return [*code.co_names, *(name for x in inner for name in _names(x))]
 
 
 def _contents(cell: CellType) -> list[object]:

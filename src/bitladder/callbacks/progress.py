@@ -2,8 +2,8 @@
 
 Lightning saves counters, but on restart counts some of them again; it saves neither the sums behind
 ``train/loss`` of an epoch that is half over, nor the states of torchmetrics, the module's and those
-that score the float model, nor the metrics that callbacks monitor, nor what modules keep in plain
-attributes. This is what is saved of them, as tensors and plain containers.
+that score the float model, nor the metrics that callbacks monitor. This is what is saved of them,
+as tensors and plain containers.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import (
 )
 from torch import Tensor
 
-from bitladder.callbacks.attributes import Attributes
 from bitladder.callbacks.metric_state import (
     detached,
     load_metric_state,
@@ -26,9 +25,7 @@ from bitladder.callbacks.metric_state import (
 from bitladder.callbacks.quantization import Quantization
 
 
-def snapshot(
-    trainer: L.Trainer, module: L.LightningModule, attributes: Attributes
-) -> dict[str, Any]:
+def snapshot(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
     """What :class:`Progress` needs to go on from here; tensors are copies, on the CPU."""
     loop = trainer.fit_loop.epoch_loop
     return {
@@ -38,7 +35,6 @@ def snapshot(
         "sums": {key: _sums(entry) for key, entry in loop._results.items() if _has_sums(entry)},
         "metrics": {name: metric_state(metric) for name, metric in named_metrics(module)},
         "float_metrics": {x.state_key: x.float_metrics() for x in _quantizations(trainer)},
-        "attributes": attributes.changed(trainer, module),
     }
 
 
@@ -65,13 +61,10 @@ class Progress:
         for callback in _quantizations(trainer):
             callback.load_float_metrics(self._state["float_metrics"].get(callback.state_key, {}))
 
-    def before_batch(
-        self, trainer: L.Trainer, module: L.LightningModule, attributes: Attributes
-    ) -> None:
-        """Set right, at the first batch, what restarting has counted, logged and made twice."""
+    def before_batch(self, trainer: L.Trainer) -> None:
+        """Set right, at the first batch, what restarting has counted and logged twice."""
         if not self._counted:
             self._counted = True
-            attributes.restore(trainer, module, self._state.get("attributes", {}))
             loop = trainer.fit_loop
             self._drop(loop.epoch_loop._results)
             del loop.epoch_loop.update_lr_schedulers

@@ -71,10 +71,11 @@ class RandomState(L.Callback):
         self._loaders = LoaderStates()
         self._generators: list[Any] = []
         """Where those of the training data stood when the epoch began."""
-        self._others: list[Generator] = []
-        self._other_states: list[Any] = []
+        self._own: dict[str, list[Generator]] = {}
+        """All that somebody made, by what holds them."""
+        self._own_states: dict[str, list[Any]] = {}
         """Where they stood before the next batch was read."""
-        self._pending_others: list[Any] | None = None
+        self._pending_own: dict[str, list[Any]] = {}
         self._is_over = False
         self._pending: States | None = None
         """What the training goes on with at the next batch."""
@@ -115,12 +116,12 @@ class RandomState(L.Callback):
         else:
             training, reading = self._pending or capture(), None
         reading = reading or self._stream.capture()
-        others = self._other_states if self._in_batch else own_generators.states(self._others)
+        own = self._own_states if self._in_batch else _states(self._own)
         more = {
             "seed": self._seed,
             "reading": to_plain(reading),
             "generators": self._generators,
-            "others": self._pending_others or others,
+            "own": own | self._pending_own,
         }
         return {"ranks": [to_plain(training) | more]}
 
@@ -146,8 +147,8 @@ class RandomState(L.Callback):
         self._at_start, self._made_anew, self._pending = before == 0, False, None
         self._is_over = False
         if state is not None and _is_own(trainer):
-            _put_back(replay.reading_generators(trainer), state["generators"], "the training data")
-            self._pending_others = state.get("others")
+            own_generators.set_states(replay.reading_generators(trainer), state["generators"])
+            self._pending_own = dict(state.get("own", {}))
             self._stream.restore(from_plain(state["reading"]))
             self._pending = from_plain(state) if before else None
         self._note_loaders(trainer)
@@ -187,10 +188,12 @@ class RandomState(L.Callback):
 
     def _before_batch(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Seed the epoch, or go on with it; keep the states."""
-        if self._at_start or self._pending_others is not None:
-            self._others = replay.other_generators(trainer, module)
-            self._put_back_others()
-        self._other_states = own_generators.states(self._others)
+        if self._at_start or self._pending_own:
+            self._own = replay.all_generators(trainer, module)
+            self._put_back_own()
+        self._own_states = _states(self._own)
+        for callback in _last_checkpoints(trainer):
+            callback.before_read(trainer, module)
         if self._pending is not None:
             restore(self._pending)
             self._pending = None
@@ -215,6 +218,9 @@ class RandomState(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seed a validation."""
+        if self._pending_own and trainer.state.fn == TrainerFn.FITTING:
+            self._own = replay.all_generators(trainer, pl_module)
+            self._put_back_own()
         if trainer.state.fn == TrainerFn.FITTING:
             seed_all(self._seed, trainer.global_step, _Phase.VALIDATION)
 
@@ -232,28 +238,34 @@ class RandomState(L.Callback):
         """Seed what follows, such as calibration: a resumed run may have trained nothing."""
         state, self._restored = self._restored, None
         if state is not None and _is_own(trainer):
-            _put_back(replay.reading_generators(trainer), state["generators"], "the training data")
-            self._others = replay.other_generators(trainer, pl_module)
-            self._pending_others = state.get("others")
-            self._put_back_others()
+            self._pending_own = dict(state.get("own", {}))
+            self._own = replay.all_generators(trainer, pl_module)
+            self._put_back_own()
         seed_all(self._seed, 0, _Phase.AFTER)
 
-    def _put_back_others(self) -> None:
-        states, self._pending_others = self._pending_others, None
-        if states is not None:
-            _put_back(self._others, states, "the module, its callbacks and validation")
+    def _put_back_own(self) -> None:
+        for name, generators in self._own.items():
+            states = self._pending_own.get(name, [])
+            if name == "validation" and states and not generators:
+                continue  # until its loaders are there
+            self._pending_own.pop(name, None)
+            if not own_generators.set_states(generators, states) and (states or generators):
+                warnings.warn(
+                    f"random generators of the {name} draw what they draw in a new run: the"
+                    f" checkpoint knows {len(states)} of them and there are {len(generators)}",
+                    stacklevel=2,
+                )
 
 
-def _put_back(generators: list[Generator], states: list[Any], whose: str) -> None:
-    if not own_generators.set_states(generators, states):
-        warnings.warn(
-            f"the random generators of {whose} draw what they draw in a new run: the checkpoint"
-            f" knows {len(states)} of them and there are {len(generators)}",
-            stacklevel=2,
-        )
+def _states(generators: dict[str, list[Generator]]) -> dict[str, list[Any]]:
+    return {name: own_generators.states(some) for name, some in generators.items() if some}
+
+
+def _last_checkpoints(trainer: L.Trainer) -> list[LastCheckpoint]:
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    return [callback for callback in callbacks if isinstance(callback, LastCheckpoint)]
 
 
 def _is_own(trainer: L.Trainer) -> bool:
     """Whether the fit goes on with a run, rather than starting from another's checkpoint."""
-    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
-    return all(callback.is_own for callback in callbacks if isinstance(callback, LastCheckpoint))
+    return all(callback.is_own for callback in _last_checkpoints(trainer))

@@ -227,24 +227,28 @@ def reading_generators(trainer: L.Trainer) -> list[Generator]:
     return find(x for x in _loaders(trainer) if not isinstance(x, _Stateful))
 
 
-def other_generators(trainer: L.Trainer, module: L.LightningModule) -> list[Generator]:
-    """Those of the module, data module, callbacks, validation, and loaders that keep their place.
-
-    What such a loader itself draws from is part of its own state.
-    """
+def all_generators(trainer: L.Trainer, module: L.LightningModule) -> dict[str, list[Generator]]:
+    """Every generator by what holds it first; what a loader that keeps its place has is its own."""
     placed = [x for x in _loaders(trainer) if isinstance(x, _Stateful)]
     validation = trainer.fit_loop.epoch_loop.val_loop._combined_loader
     callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
-    roots = [
-        module,
-        getattr(trainer, "datamodule", None),
-        *(getattr(x, name, None) for x in placed for name in ("dataset", "collate_fn")),
-        *(validation.flattened if validation is not None else ()),
-        *(callback for callback in callbacks if is_users(callback)),
-    ]
-    reading = {id(generator) for generator in reading_generators(trainer)}
-    own = {id(x) for x in find(x for x in placed if not hasattr(x, "dataset"))}
-    return [x for x in find(roots) if id(x) not in reading | own]
+    roots: dict[str, list[object]] = {
+        "module": [module],
+        "data module": [getattr(trainer, "datamodule", None)],
+        "callbacks": [callback for callback in callbacks if is_users(callback)],
+        "data": [getattr(x, name, None) for x in placed for name in ("dataset", "collate_fn")],
+        "validation": list(validation.flattened) if validation is not None else [],
+    }
+    found = {"training data": reading_generators(trainer)}
+    seen = {id(x) for x in (*found["training data"], *find(x for x in placed if not _has_data(x)))}
+    for name, values in roots.items():
+        found[name] = [x for x in find(values) if id(x) not in seen]
+        seen.update(id(x) for x in found[name])
+    return found
+
+
+def _has_data(loader: object) -> bool:
+    return hasattr(loader, "dataset")
 
 
 def _loaders(trainer: L.Trainer) -> list[object]:

@@ -2,7 +2,6 @@
 
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from bitladder.archives import archive_damage
+from bitladder.archives import archive_damage, is_archive
 from bitladder.errors import UserError
 from bitladder.precision import LadderPrecision
 from bitladder.runs import sha256
@@ -127,7 +126,7 @@ def _hash(path: str, name: str, value: Any) -> str:
 
 def _read(path: str, parts: dict[str, type]) -> dict[str, Any]:
     """A checkpoint that has these parts."""
-    if zipfile.is_zipfile(path) and (damage := archive_damage(Path(path))):
+    if is_archive(Path(path)) and (damage := archive_damage(Path(path))):
         raise UserError(f"checkpoint={path} cannot be read as a checkpoint: {damage}")
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -1,7 +1,7 @@
 """When a run cannot go on from what a checkpoint holds."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,9 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def restoring(trainer: L.Trainer, checkpoint: str | None) -> Iterator[None]:
+def restoring(
+    trainer: L.Trainer, checkpoint: str | None, taken_up: Callable[[], None]
+) -> Iterator[None]:
     """Make an error while a fit takes up a checkpoint one line about it.
 
     Lightning, callbacks and the user's own module read what they once saved, and raise whatever
@@ -23,22 +25,24 @@ def restoring(trainer: L.Trainer, checkpoint: str | None) -> Iterator[None]:
     Args:
         trainer: Fits in the block.
         checkpoint: What it goes on from, if it does.
+        taken_up: Is called before the first batch, when nothing can be refused any more.
 
     Raises:
         UserError: If anything was raised before the first batch.
     """
     if checkpoint is None:
+        taken_up()
         yield
         return
-    taken_up = _TakenUp()
+    watch = _TakenUp(taken_up)
     # LastCheckpoint stands first. Lightning does not declare the attribute.
-    trainer.callbacks.insert(1, taken_up)  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.callbacks.insert(1, watch)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     except (UserError, RunError, OSError):
         raise
     except Exception as error:
-        if taken_up.seen or (isinstance(error, RuntimeError) and lost_another(error)):
+        if watch.seen or (isinstance(error, RuntimeError) and lost_another(error)):
             raise
         log.exception("%s was not taken up", checkpoint)
         raise UserError(
@@ -50,11 +54,15 @@ def restoring(trainer: L.Trainer, checkpoint: str | None) -> Iterator[None]:
 class _TakenUp(L.Callback):
     """Notices when all is restored: at the first batch, or at the end where none is left."""
 
-    seen = False
+    def __init__(self, taken_up: Callable[[], None]) -> None:
+        self.seen = False
+        self._taken_up = taken_up
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if not self.seen:
+            self._taken_up()
         self.seen = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

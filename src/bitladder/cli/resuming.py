@@ -155,18 +155,19 @@ def prepare(run: FinishedRun, config: Config, console: Console) -> Ready:
             check_same_start(start, _manifest(run))
             check_start(start, config, parts)
         console.print("nothing was saved yet: the run starts from its beginning")
-    kept = [Path(config.checkpoint)] if config.checkpoint is not None else []
-    return Ready(parts, start, later_checkpoints(run.directory, content, kept))
+    return Ready(parts, start, later_checkpoints(run.directory, content))
 
 
 def _go_on(run: FinishedRun, config: Config, ready: Ready, console: Console) -> int:
     if rank() == 0:
         _sweep_up(run.directory)
-        for path in ready.later:
-            console.print(f"{path} is of a later step: the run writes it again", highlight=False)
-            path.unlink()
     anew = not run.directory.manifest.exists()
-    return go_through(config, ready.parts, run.directory, console, start=ready.start, anew=anew)
+    return go_through(
+        *(config, ready.parts, run.directory, console),
+        start=ready.start,
+        anew=anew,
+        later=ready.later if rank() == 0 else (),
+    )
 
 
 def check_links(directory: RunDirectory) -> None:

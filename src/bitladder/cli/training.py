@@ -3,6 +3,7 @@
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from bitladder.callbacks import LastCheckpoint
 from bitladder.cli.assemble import Parts, assemble, make_trainer
 from bitladder.cli.build import instantiate
 from bitladder.cli.checkpoint import check_checkpoint
 from bitladder.cli.configs import conf_dir
 from bitladder.cli.determinism import differing
 from bitladder.cli.interrupts import interruptible
+from bitladder.cli.later import remove
 from bitladder.cli.logs import logs_in, quiet_libraries
 from bitladder.cli.ranks import lock, part, rank, shared_directory
 from bitladder.cli.record import (
@@ -99,6 +102,7 @@ def go_through(
     *,
     start: str | None,
     anew: bool = True,
+    later: Sequence[Path] = (),
 ) -> int:
     """What follows when there is a run directory, of a new run or of one that goes on.
 
@@ -109,12 +113,13 @@ def go_through(
         console: Where to tell.
         start: The checkpoint that training goes on from.
         anew: Whether the directory is to say where the run comes from.
+        later: Checkpoints that the run writes again, to be removed when it goes on.
     """
     go_on = f"go on with: {resume_command(config, directory)}"
     with logs_in(directory.log_of(rank())), failure_recorded(config, directory, go_on=go_on):
         try:
             with interruptible():
-                results = _run(config, parts, directory, console, start, anew)
+                results = _run(config, parts, directory, console, start, anew, later)
         except (RankZeroError, KeyboardInterrupt):
             if rank() == 0:
                 raise
@@ -151,11 +156,12 @@ def _run(
     console: Console,
     start: str | None,
     anew: bool,
+    later: Sequence[Path],
 ) -> Results | None:
     """The run's results, on rank 0."""
     trainer = make_trainer(config, parts, directory)
     with closed_at_end(trainer.loggers):
-        results = _train(config, parts, directory, console, trainer, start, anew)
+        results = _train(config, parts, directory, console, trainer, start, anew, later)
     if results is not None:
         results.write(directory.results)
     return results
@@ -169,6 +175,7 @@ def _train(
     trainer: L.Trainer,
     start: str | None,
     anew: bool,
+    later: Sequence[Path],
 ) -> Results | None:
     parts.precision.attach(trainer.strategy.root_device)
     reasons = differing(config, parts, trainer.strategy.root_device)
@@ -178,11 +185,14 @@ def _train(
         _write_origin(config, parts, directory, wandb_records(trainer.loggers), reasons)
     elif rank() == 0:
         _tell_machine(directory, console)
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, LastCheckpoint) and directory.manifest.is_file():
+            callback.run = sha256(directory.manifest)
     for note in notes(trainer.loggers):
         console.print(note, highlight=False)
     log_config(trainer.loggers, config)
     try:
-        with interruptible(trainer), restoring(trainer, start):
+        with interruptible(trainer), restoring(trainer, start, partial(remove, later)):
             trainer.fit(parts.task, datamodule=parts.data, ckpt_path=start, weights_only=True)
     except SystemExit as error:
         # So Lightning ends an interrupted training.

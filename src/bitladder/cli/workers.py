@@ -6,30 +6,34 @@ and the run that lets its batch end and saves still needs them.
 
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from multiprocessing.util import register_after_fork
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a run to end."""
 
-_sheltered = False  # What is registered at forks stays so for good, and looks here.
+
+class _Shelter:
+    """What is registered at forks is forgotten when this is."""
 
 
 @contextmanager
 def sheltered_workers() -> Iterator[None]:
     """Let processes that are forked in the block ignore `SIGNALS`, but for this process's own.
 
-    Workers that ``multiprocessing_context="spawn"`` starts end at a signal as ever.
+    Those are ``multiprocessing``'s, not other programs. Workers that
+    ``multiprocessing_context="spawn"`` starts end at a signal as ever.
     """
-    global _sheltered
-    _register()
-    before, _sheltered = _sheltered, True
+    shelter = _Shelter()
+    register_after_fork(shelter, _take_shelter)
     try:
         yield
     finally:
-        _sheltered = before
+        del shelter
 
 
 def lost_worker(error: BaseException) -> bool:
@@ -37,16 +41,25 @@ def lost_worker(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
-@cache
-def _register() -> None:
-    os.register_at_fork(after_in_child=_shelter)
+def _take_shelter(_: _Shelter) -> None:
+    # Blocked, not ignored: PyTorch gives its workers a handler of SIGTERM afterwards.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+    # Programs that a worker starts would have them blocked, too, and not end when it says so.
+    start = getattr(subprocess, "_fork_exec", None)
+    if start is not None:
+        setattr(subprocess, "_fork_exec", _unblocked(start))  # noqa: B010
 
 
-def _shelter() -> None:
-    if _sheltered:
-        # Blocked, not ignored: PyTorch gives its workers a handler of SIGTERM afterwards.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+def _unblocked(start: Callable[..., Any]) -> Callable[..., Any]:
+    def fork_exec(*arguments: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            return start(*arguments)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return fork_exec
 
 
 def _obey(parent: int) -> None:

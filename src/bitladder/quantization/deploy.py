@@ -160,6 +160,11 @@ def _checked(
             where = (
                 f"layer {layer} is the first that does" if layer else "each layer alone does not"
             )
+            if not torch.cpu._is_vnni_supported():
+                where += (
+                    "; this processor has no VNNI, without which sums of int8 products saturate:"
+                    " convert on one that has"
+                )
             raise RunError(
                 f"the compiled model differs from the model: SQNR {db:.1f} dB at the output is"
                 f" below {min_sqnr_db:.1f} dB; {where}"

@@ -94,6 +94,7 @@ class Video(nn.Module):
         return self.head(torch.relu(self.image(self.features(x).mean(2))).mean((2, 3)))
 
 
+@pytest.mark.vnni
 def test_a_convolution_of_volumes_runs_in_int8(deploy_model: Callable[..., Deployment]) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(4, 8, 3, padding=1))

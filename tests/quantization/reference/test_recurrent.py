@@ -86,6 +86,7 @@ class Tagger(nn.Module):
         return self.head(self.rnn(x)[0])
 
 
+@pytest.mark.vnni
 def test_an_lstm_is_stored_as_codes(deploy_model: Callable[..., Deployment], tmp_path: Any) -> None:
     torch.manual_seed(0)
     model, x = Tagger(nn.LSTM, 128), torch.randn(4, 6, 128)

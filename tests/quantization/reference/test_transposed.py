@@ -96,6 +96,7 @@ class Decoder(nn.Module):
         return self.up3(torch.relu(self.up2(torch.relu(self.norm(self.up1(x))))).mean(2))
 
 
+@pytest.mark.vnni
 def test_a_transposed_convolution_runs_in_int8(deploy_model: Callable[..., Deployment]) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.ConvTranspose2d(4, 8, 4, 2, 1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bitladder.archives import archive_damage
+from bitladder.archives import archive_damage, is_archive
 from bitladder.errors import UserError
 from bitladder.quantization.artifacts.runtime import Run, load
 from bitladder.quantization.artifacts.seal import is_damaged
@@ -70,7 +70,7 @@ def open_artifact(path: Path, runtime: str | None = None) -> Opened:
 
 def _kind(path: Path) -> str:
     """``package``, ``cuda``, ``program`` or ``onnx``."""
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         if path.suffix == ".onnx":
             if is_damaged(path.read_bytes()):
                 raise UserError(f"{path} is damaged: its content does not match its checksum")
