@@ -78,12 +78,15 @@ class Attributes:
         for (name, key), value in here.items():
             noted, now = self._noted.get((name, key)), _digest(packers(), value)
             part = state.setdefault(name, {"changed": {}, "gone": [], "left": []})
-            if now is None:
-                part["left"].append(key)
-                if noted is None or noted.digest is not None or noted.value is not value:
-                    self._tell(f"{name}.{key}", value, packers())
-            elif noted is None or noted.digest != now:
-                part["changed"][key] = shared.pack(value)
+            if noted is not None and noted.digest is not None and noted.digest == now:
+                continue
+            packed = _packed(shared, value)
+            if packed is not None:
+                part["changed"][key] = packed[0]
+                continue
+            part["left"].append(key)
+            if noted is None or noted.digest is not None or noted.value is not value:
+                self._tell(f"{name}.{key}", value, packers())
         for name, key in self._noted.keys() - here.keys():
             state.setdefault(name, {"changed": {}, "gone": [], "left": []})["gone"].append(key)
         return {name: part for name, part in state.items() if any(part.values())}
@@ -192,12 +195,17 @@ def _package(kind: type) -> str:
     return str(kind.__module__).partition(".")[0]
 
 
-def _digest(packer: Packer, value: Any) -> bytes | None:
+def _packed(packer: Packer, value: Any) -> tuple[Any] | None:
     """None where the value cannot be saved."""
     try:
-        return None if size_of(value) > LARGE else digest(packer.pack(value))
+        return None if size_of(value) > LARGE else (packer.pack(value),)
     except Exception:  # another type, a container that a thread changes, one too deep
         return None
+
+
+def _digest(packer: Packer, value: Any) -> bytes | None:
+    packed = _packed(packer, value)
+    return None if packed is None else digest(packed[0])
 
 
 def _walk(value: Any, path: str, objects: dict[str, Any]) -> None:

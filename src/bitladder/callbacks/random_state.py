@@ -244,12 +244,12 @@ class RandomState(L.Callback):
         seed_all(self._seed, 0, _Phase.AFTER)
 
     def _put_back_own(self) -> None:
-        for name, generators in self._own.items():
-            states = self._pending_own.get(name, [])
-            if name == "validation" and states and not generators:
+        for name, states in list(self._pending_own.items()):
+            generators = self._own.get(name, [])
+            if name == "validation" and not generators:
                 continue  # until its loaders are there
-            self._pending_own.pop(name, None)
-            if not own_generators.set_states(generators, states) and (states or generators):
+            del self._pending_own[name]
+            if not own_generators.set_states(generators, states):
                 warnings.warn(
                     f"random generators of the {name} draw what they draw in a new run: the"
                     f" checkpoint knows {len(states)} of them and there are {len(generators)}",
