@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
@@ -59,3 +60,25 @@ def test_a_process_forked_outside_of_the_block_ends_as_ever(before: type[nullcon
 def test_this_process_hears_signals_as_ever() -> None:
     with sheltered_workers(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_thread_that_a_library_starts_at_the_fork_hears_no_signal_either() -> None:
+    threads: list[threading.Thread] = []
+
+    def start() -> None:
+        if threads:
+            threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+
+    os.register_at_fork(after_in_child=start)
+    threads.append(threading.main_thread())
+    try:
+        with sheltered_workers():
+            process = forked()
+    finally:
+        threads.clear()  # what is registered stays so
+    send(process, signal.SIGTERM)
+    process.join(0.3)
+    assert process.is_alive()
+    process.terminate()
+    process.join(10)
+    assert process.exitcode == 0

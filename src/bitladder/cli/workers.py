@@ -10,11 +10,15 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing.util import register_after_fork
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a run to end."""
+
+
+_sheltered = False  # What is registered at forks stays so for good, and looks here.
 
 
 class _Shelter:
@@ -25,20 +29,40 @@ class _Shelter:
 def sheltered_workers() -> Iterator[None]:
     """Let processes that are forked in the block ignore `SIGNALS`, but for this process's own.
 
-    Those are ``multiprocessing``'s, not other programs. Workers that
+    Programs are not forked so, unless ``Popen`` is given a ``preexec_fn``. Workers that
     ``multiprocessing_context="spawn"`` starts end at a signal as ever.
     """
-    shelter = _Shelter()
+    global _sheltered
+    shelter, before = _Shelter(), _sheltered
     register_after_fork(shelter, _take_shelter)
+    _mask_while_forking()
+    _sheltered = True
     try:
         yield
     finally:
         del shelter
+        _sheltered = before
 
 
 def lost_worker(error: BaseException) -> bool:
     """Whether PyTorch says that a data worker has ended."""
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+
+
+@cache
+def _mask_while_forking() -> None:
+    """Have threads that libraries start at forks, such as wandb's, begin with signals blocked."""
+    masks: list[set[int]] = []
+
+    def block() -> None:
+        if _sheltered:
+            masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)))
+
+    def restore() -> None:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+    os.register_at_fork(before=block, after_in_parent=restore)
 
 
 def _take_shelter(_: _Shelter) -> None:
