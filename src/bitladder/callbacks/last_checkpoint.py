@@ -7,12 +7,12 @@ import lightning as L
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     LearningRateFinder,
-    ModelCheckpoint,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
 
 from bitladder.callbacks.attributes import Attributes, State
+from bitladder.callbacks.other_checkpoints import place_checkpoint_callbacks, refuse_to_share
 from bitladder.callbacks.progress import Progress, snapshot
 from bitladder.callbacks.ranks import of_every_rank, own_part
 from bitladder.callbacks.silence import Silence
@@ -107,22 +107,7 @@ class LastCheckpoint(L.Callback):
         self.is_own = (
             Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath)).resolve()
         )
-        states = checkpoint.get("callbacks", {})
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            state = states.get(callback.state_key)
-            if not isinstance(callback, ModelCheckpoint) or not isinstance(state, dict):
-                continue
-            folder = str(callback.dirpath)
-            if self.is_own:
-                states[callback.state_key] = state = _moved(state, folder)
-            elif state.get("dirpath") != folder:
-                del states[callback.state_key]  # of another run, with files of its own
-                continue
-            if elsewhere := _elsewhere(state, folder):
-                raise UserError(
-                    f"{trainer.ckpt_path} is not to be trusted: it names {elsewhere}, outside of"
-                    f" {folder}, as a checkpoint to be removed when a better one is there"
-                )
+        place_checkpoint_callbacks(trainer, checkpoint, is_own=self.is_own)
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, in its own checkpoints; in those of others the run's name."""
@@ -134,7 +119,7 @@ class LastCheckpoint(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put loggers back to where they stood; train nothing if all is trained."""
-        self._check_others(trainer)
+        refuse_to_share(trainer, Path(str(self.dirpath)) / self.FILENAME)
         state = self._resumed
         self._stop, self._saved_step, self._over = None, 0, False
         self._attributes.note(trainer, pl_module)
@@ -209,18 +194,6 @@ class LastCheckpoint(L.Callback):
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         steps = trainer.global_step - self._saved_step
         return steps > 0 and (batches == 0 or steps >= self.every_n_steps)
-
-    def _check_others(self, trainer: L.Trainer) -> None:
-        for other in trainer.checkpoint_callbacks:
-            if not isinstance(other, ModelCheckpoint):
-                continue
-            here = Path(str(other.dirpath)).resolve() == Path(str(self.dirpath)).resolve()
-            name = f"{other.filename}.ckpt"
-            if here and (other.save_last or name == self.FILENAME):
-                raise UserError(
-                    f"a ModelCheckpoint writes {self.FILENAME}, too, from which nothing goes on"
-                    " exactly: leave save_last out, and give it another filename or dirpath"
-                )
 
     def _is_stopped(self, trainer: L.Trainer) -> bool:
         """Whether any rank was told to stop: they must do it at the same batch."""
@@ -328,29 +301,3 @@ def _stateful(loggers: list[Logger]) -> dict[str, Any]:
 
 def _limits(trainer: L.Trainer) -> list[int | None]:
     return [trainer.max_epochs, trainer.max_steps]
-
-
-def _elsewhere(state: dict[str, Any], folder: str) -> str | None:
-    """The first file in the state of a ``ModelCheckpoint`` that is not below its folder."""
-    best = state.get("best_k_models")
-    paths = [
-        *(best if isinstance(best, dict) else ()),
-        *(state.get(f"{name}_model_path", "") for name in ("best", "kth_best", "last")),
-    ]
-    inside = Path(folder).resolve()
-    return next((str(x) for x in paths if x and inside not in Path(str(x)).resolve().parents), None)
-
-
-def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of a ``ModelCheckpoint`` as if it had written to another folder."""
-    old = state.get("dirpath")
-    if not isinstance(old, str):
-        return state
-
-    def move(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {move(key): item for key, item in value.items()}
-        inside = isinstance(value, str) and Path(value).is_relative_to(old)
-        return str(Path(folder) / Path(value).relative_to(old)) if inside else value
-
-    return {key: move(value) for key, value in state.items()}

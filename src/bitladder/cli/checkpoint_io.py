@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
-from bitladder.cli.plain import without_objects
+from bitladder.cli.checkpoint_values import without_objects
 from bitladder.errors import RunError
 from bitladder.runs import RunDirectory
 from bitladder.runs.sealed import write_sealed

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitladder.cli.plain import without_objects
+from bitladder.cli.checkpoint_values import without_objects
 from bitladder.errors import UserError
 
 LEAVES = st.one_of(
