@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,8 @@ import torch
 import yaml
 
 from bitladder.callbacks import FiniteGuard
-from bitladder.cli import resuming, training
-from bitladder.cli.logs import last_wandb_run
+from bitladder.cli import training
 from bitladder.cli.main import main
-from bitladder.cli.schema import Config
 from bitladder.errors import RunError
 from bitladder.runs import Results, RunDirectory, sha256
 from bitladder.runs.lock import locked
@@ -22,16 +19,9 @@ from bitladder.runs.results import ArtifactFile
 from bitladder.runs.sealed import write_sealed
 
 from .killed import PLAIN, same, train
+from .resumed import error_of, recorded
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def error_of(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2) -> str:
-    capsys.readouterr()
-    assert main(["resume", *arguments]) == status
-    error = capsys.readouterr().err.strip()
-    assert len(error.splitlines()) == 1, error
-    return error
 
 
 @pytest.mark.parametrize("before", [1, 4, 6, 8])
@@ -218,29 +208,6 @@ def test_files_that_are_gone_are_named(
     assert json.loads((run / "manifest.json").read_text())["seed"] == 1
 
 
-def changed(run: Path, old: str, new: str, *, sealed: bool = True) -> None:
-    """Change the configuration, and the manifest so that it fits if ``sealed``."""
-    path = run / "config.yaml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
-    if sealed:
-        recorded(run, config_sha256=sha256(path))
-
-
-def recorded(run: Path, **values: Any) -> None:
-    """Change what the manifest says."""
-    path = run / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def test_a_configuration_that_was_edited_is_refused(
-    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = stopped()
-    changed(run, "max_epochs: 3", "max_epochs: 4", sealed=False)
-    assert "config.yaml is not what the run wrote" in error_of(capsys, str(run))
-
-
 def test_it_computes_in_as_many_threads_and_tells_what_else_is_other(
     stopped: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -285,89 +252,6 @@ def test_a_run_starts_again_from_the_very_checkpoint_that_it_started_from(
     assert main(["resume", str(run)]) == 0
 
 
-def test_a_checkpoint_of_another_callback_is_refused(
-    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = stopped()
-    checkpoints = run / "checkpoints"
-    content = torch.load(checkpoints / "last.ckpt", weights_only=True)
-    content["callbacks"]["LastCheckpoint"] = {}
-    archive = io.BytesIO()
-    torch.save(content, archive)
-    write_sealed(checkpoints / "last.ckpt", archive.getvalue())
-    assert "last.ckpt was not written by LastCheckpoint" in error_of(capsys, str(run))
-
-
-@pytest.mark.parametrize(
-    "victim", ["local://{victim}", "{victim}", "{checkpoints}/../../../victim"]
-)
-@pytest.mark.parametrize("best", ["best_k_models", "kth_best_model_path", "last_model_path"])
-@pytest.mark.parametrize("is_moved", [False, True])
-def test_a_checkpoint_removes_nothing_outside_of_its_folder(
-    stopped: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    victim: str,
-    best: str,
-    is_moved: bool,
-) -> None:
-    run = stopped()
-    (tmp_path / "victim").mkdir()
-    checkpoints = (run / "checkpoints").resolve()
-    content = torch.load(checkpoints / "last.ckpt", weights_only=True)
-    (key,) = (key for key in content["callbacks"] if key.startswith("ModelCheckpoint"))
-    path = victim.format(victim=tmp_path / "victim", checkpoints=checkpoints)
-    state = content["callbacks"][key]
-    state["best_k_models"] = {path: torch.tensor(-1.0)}
-    state[best] = path if best != "best_k_models" else state["best_k_models"]
-    state["kth_value"] = state["best_model_score"] = torch.tensor(-1.0)
-    archive = io.BytesIO()
-    torch.save(content, archive)
-    write_sealed(checkpoints / "last.ckpt", archive.getvalue())
-    if is_moved:
-        run = Path(shutil.move(run, tmp_path / "stopped" / "moved"))
-    error = error_of(capsys, str(run))
-    assert "is not to be trusted: it names " in error
-    assert (tmp_path / "victim").is_dir()
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["manifest.json", "results.json", "metrics.csv", "train.log", "checkpoints/last.ckpt"],
-)
-def test_a_pipe_in_the_place_of_a_file_is_refused(
-    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    run = stopped()
-    (run / name).unlink()
-    os.mkfifo(run / name)
-    assert f"{name} is neither a file nor a folder" in error_of(capsys, str(run))
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "results.json"])
-def test_a_file_of_gigabytes_is_not_read(
-    stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    run = stopped()
-    os.truncate(run / name, 20 * 1024**3)  # a hole: nothing is written
-    assert f"{name} has 21475 MB" in error_of(capsys, str(run))
-
-
-def test_of_metrics_only_the_rows_before_the_checkpoint_are_read(
-    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = stopped()
-    rows = (run / "metrics.csv").read_bytes()
-    (run / "metrics.csv").unlink()
-    (run / "metrics.csv").touch()
-    os.truncate(run / "metrics.csv", 20 * 1024**3)
-    assert "metrics.csv is not what the run wrote" in error_of(capsys, str(run))
-    (run / "metrics.csv").write_bytes(rows)
-    os.truncate(run / "metrics.csv", 20 * 1024**3)  # a power cut leaves such an end
-    assert main(["resume", str(run)]) == 0
-    same(run, train(tmp_path / "whole", *PLAIN))
-
-
 def test_a_file_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert "file: is no folder: write" in error_of(capsys, str(tmp_path / "file"))
@@ -395,149 +279,6 @@ def test_a_completed_run_whose_model_is_damaged_says_so(
     assert f"{copied}: model_int8.pt2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("lightning.Trainer", "os.system", "trainer._target_=os.system"),
-        ("bitladder.callbacks.FiniteGuard", "evil.It", "callbacks.finite_guard._target_=evil.It"),
-        ("bitladder.cli.csv_logger.CSVLogger", "evil.It", "allow=[evil]"),
-        (
-            "    every_n_steps: 1",
-            "    every_n_steps: 1\n    dirpath: ../elsewhere",
-            "leads out of the run directory",
-        ),
-        ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: /tmp/x", "leads out of"),
-        ("    every_n_steps: 1", "    every_n_steps: 1\n    dirpath: x", "may not give it"),
-        ("filename: best", "filename: ../best", "leads out of"),
-        ("filename: best", "filename: '{/tmp/x}'", "write letters, digits"),
-        ("log_every_n_steps: 1", "log_every_n_steps: 1\n  profiler: pytorch", "may not give it"),
-        ("log_every_n_steps: 1", "log_every_n_steps: 1\n  default_root_dir: x", "may not give it"),
-        ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: x", "logger.csv.save_dir: a"),
-        ("csv_logger.CSVLogger", "csv_logger.CSVLogger\n    save_dir: /x", "trust_loggers=true"),
-        ("num_samples: 100", "num_samples: 120", "the data are not those"),
-        ("bitladder.callbacks.LastCheckpoint", "bitladder.callbacks.RandomState", "has no every"),
-    ],
-)
-def test_a_run_directory_is_data_and_writes_nowhere_else(
-    stopped: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
-    old: str,
-    new: str,
-    says: str,
-) -> None:
-    run = stopped()
-    changed(run, old, new)
-    assert says in error_of(capsys, str(run))
-    assert (run / "results.json").exists()
-
-
-ONLINE = """logger:
-  wandb:
-    _target_: lightning.pytorch.loggers.WandbLogger
-    entity: somebody
-    offline: false
-"""
-SERVER = """logger:
-  mlflow:
-    _target_: lightning.pytorch.loggers.MLFlowLogger
-    tracking_uri: http://evil.example
-"""
-
-
-@pytest.mark.parametrize("logger", [ONLINE, ONLINE.replace("    offline: false\n", ""), SERVER])
-def test_nothing_is_sent_unless_the_user_says_so(
-    stopped: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    logger: str,
-) -> None:
-    run = stopped()
-    changed(run, "logger:\n", logger)
-    error = error_of(capsys, str(run))
-    assert error.endswith("; write trust_loggers=true if this run is yours")
-    seen: list[Config] = []
-    monkeypatch.setattr(resuming, "assemble", lambda config: seen.append(config) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        main(["resume", str(run), "trust_loggers=true"])
-    assert {"wandb", "mlflow"} & seen[0].logger.keys()
-
-
-@pytest.mark.usefixtures("fresh_wandb")
-def test_a_wandb_run_of_ones_own_goes_on_online(
-    stopped: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody listens
-    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-    run = stopped("logger=[csv,wandb]", "logger.wandb.offline=false", before=5)
-    go_on = f"bitladder resume {run} trust_loggers=true"
-    assert capsys.readouterr().err == f"bitladder: interrupted; go on with: {go_on}\n"
-    assert "logger.wandb sends to wandb's servers" in error_of(capsys, str(run))
-    assert main(go_on.split()[1:]) == 0
-    assert "logger.wandb is offline, not online" in capsys.readouterr().out  # so it tried
-    first, second = run.glob("wandb/offline-run-*/*.wandb")
-    assert first.name == second.name
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("metrics.csv", "train.log", "tensorboard", "wandb", "checkpoints"),
-        *("checkpoints/last.ckpt", "tensorboard/hparams.yaml", "wandb/debug.log"),
-        "checkpoints/val/deep",
-    ],
-)
-def test_no_link_is_followed_out_of_the_directory(
-    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    run = stopped()
-    path, outside = run / name, tmp_path / "outside"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        path.rename(outside)
-    else:
-        outside.mkdir()
-    path.symlink_to(outside)
-    before = sorted(tmp_path.rglob("*"))
-    error = error_of(capsys, str(run))
-    assert "leads out of the run directory" in error
-    assert error.endswith("write trust_links=true if its link is yours")
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_checkpoints_on_another_disk_are_gone_on_from_if_their_owner_says_so(
-    tmp_path: Path, stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = stopped(before=5)
-    checkpoints, disk = run / "checkpoints", tmp_path / "disk"
-    checkpoints.rename(disk)
-    checkpoints.symlink_to(disk)
-    assert main(["resume", str(run), "trust_links=true"]) == 0
-    whole = train(tmp_path / "whole", *PLAIN)
-    same(run, whole)
-    names, expected = (
-        sorted(x.name for x in folder.iterdir()) for folder in (disk, whole / "checkpoints")
-    )
-    assert names == expected
-    for command in ("quantize", "evaluate", "reproduce"):
-        assert main([command, f"run={run}"]) == 2
-        assert "write trust_links=true" in capsys.readouterr().err
-    assert main(["evaluate", f"run={run}", "trust_links=true"]) == 0
-
-
-@pytest.mark.usefixtures("fresh_wandb")
-def test_a_run_with_every_logger_goes_on_without_a_further_word(
-    tmp_path: Path, stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = stopped("logger=[default,mlflow]", before=5)
-    assert main(["resume", str(run)]) == 0
-    same(run, train(tmp_path / "whole", *PLAIN))
-    first, second = run.glob("wandb/offline-run-*/*.wandb")
-    assert first.name == second.name
-
-
 def test_what_cannot_go_on_exactly_is_refused(
     stopped: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -560,13 +301,3 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "there is no key trainer.max_epochs" in error_of(
         capsys, str(tmp_path), "trainer.max_epochs=9"
     )
-
-
-def test_a_wandb_run_keeps_its_id(tmp_path: Path) -> None:
-    assert last_wandb_run(RunDirectory(tmp_path)) is None
-    segment = tmp_path / "wandb" / "offline-run-20261122_204500-my-k3x9ab-1"
-    segment.mkdir(parents=True)
-    assert last_wandb_run(RunDirectory(tmp_path)) is None
-    (segment / "run-my-k3x9ab.wandb").touch()
-    (tmp_path / "wandb" / "latest-run").symlink_to(segment.name)
-    assert last_wandb_run(RunDirectory(tmp_path)) == "my-k3x9ab"

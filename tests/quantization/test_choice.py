@@ -175,13 +175,14 @@ KERNELS: list[tuple[str, Method, dict[str, Any], dict[str, Any], str]] = [
 QUICK = [0, 6, 10, 14]
 
 
-@pytest.mark.vnni
+def marks(index: int) -> list[pytest.MarkDecorator]:
+    slow = [] if index in QUICK else [pytest.mark.slow]
+    return [*slow, pytest.mark.vnni] if KERNELS[index][-1] == "int8" else slow
+
+
 @pytest.mark.parametrize(
     ("kind", "method", "weights", "inputs", "kernel"),
-    [
-        pytest.param(*case, marks=() if i in QUICK else pytest.mark.slow, id=str(case))
-        for i, case in enumerate(KERNELS)
-    ],
+    [pytest.param(*case, marks=marks(index), id=str(case)) for index, case in enumerate(KERNELS)],
 )
 def test_the_artifact_computes_what_was_simulated_and_the_record_says_with_what(
     kind: str, method: Method, weights: Any, inputs: Any, kernel: str, tmp_path: Path

@@ -28,9 +28,10 @@ from bitladder.quantization.verify import output_sqnr
 DEPLOY = import_module("bitladder.quantization.deploy")
 CONVOLUTION = import_module("bitladder.quantization.reference.convolution")
 
+ARTIFACTS = ["static", pytest.param("dynamic", marks=pytest.mark.vnni)]
 
-@pytest.mark.vnni
-@pytest.mark.parametrize("artifact", ["static", "dynamic"])
+
+@pytest.mark.parametrize("artifact", ARTIFACTS)
 def test_the_artifact_computes_what_the_fake_quantized_model_does(
     artifact: str, request: pytest.FixtureRequest
 ) -> None:
@@ -41,8 +42,7 @@ def test_the_artifact_computes_what_the_fake_quantized_model_does(
     assert output_sqnr(convert(deployed.net.model), deployed.deployment.run, calls) > 35.0
 
 
-@pytest.mark.vnni
-@pytest.mark.parametrize("artifact", ["static", "dynamic"])
+@pytest.mark.parametrize("artifact", ARTIFACTS)
 def test_called_twice_on_one_tensor_nothing_changes(
     artifact: str, request: pytest.FixtureRequest
 ) -> None:
@@ -54,8 +54,7 @@ def test_called_twice_on_one_tensor_nothing_changes(
     assert torch.equal(x, before)
 
 
-@pytest.mark.vnni
-@pytest.mark.parametrize("artifact", ["static", "dynamic"])
+@pytest.mark.parametrize("artifact", ARTIFACTS)
 def test_there_is_a_record_for_every_layer_and_it_is_json(
     artifact: str, request: pytest.FixtureRequest
 ) -> None:
@@ -321,8 +320,7 @@ def test_any_signature_deploys(tmp_path: Path) -> None:
     assert y.keys() == {"product", "left"}
 
 
-@pytest.mark.vnni
-@pytest.mark.parametrize("shift", [5.0, -5.0])
+@pytest.mark.parametrize("shift", [pytest.param(5.0, marks=pytest.mark.vnni), -5.0])
 def test_a_dynamic_range_that_leaves_zero_out_still_has_it_on_its_grid(
     shift: float, tmp_path: Path
 ) -> None:
