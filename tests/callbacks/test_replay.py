@@ -141,7 +141,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("batches", [4, 9, pytest.param(12, marks=slow)])
+@pytest.mark.parametrize("batches", [4, 8, 9, pytest.param(12, marks=slow)])
 @pytest.mark.parametrize("kind", LOADERS)
 def test_every_kind_of_loader_goes_on(tmp_path: Path, kind: str, batches: int) -> None:
     def data() -> L.LightningDataModule:
@@ -153,6 +153,28 @@ def test_every_kind_of_loader_goes_on(tmp_path: Path, kind: str, batches: int) -
     assert len(killed.seen) == 27 - batches
     for seen, other in zip(killed.seen, whole.seen[batches:], strict=True):
         assert torch.equal(seen, other)
+
+
+class ShuffledValidation(Data):
+    """Validates in an order of a generator's own, which goes on from one validation to the next."""
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return shuffled(generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("interval", [1.0, 3])
+@pytest.mark.parametrize("batches", [4, 13, 20])
+def test_validations_in_some_epochs_go_on_in_their_own_order(
+    tmp_path: Path, batches: int, interval: float
+) -> None:
+    options: dict[str, Any] = {
+        **{"check_val_every_n_epoch": 2, "val_check_interval": interval},
+        **{"num_sanity_val_steps": 0, "max_epochs": 4},
+    }
+    whole = Fit(tmp_path / "whole").go(data=ShuffledValidation(), **options)
+    killed = Fit(tmp_path / "killed")
+    killed.go(data=ShuffledValidation(), kill_after=batches, **options)
+    same(killed.go(data=ShuffledValidation(), resume=True, **options), whole)
 
 
 class OwnAugmentation(Data):

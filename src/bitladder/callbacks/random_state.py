@@ -76,6 +76,7 @@ class RandomState(L.Callback):
         self._own_states: dict[str, list[Any]] = {}
         """Where they stood before the next batch was read."""
         self._pending_own: dict[str, list[Any]] = {}
+        """Where they are to stand in a resumed fit, before they draw."""
         self._is_over = False
         self._pending: States | None = None
         """What the training goes on with at the next batch."""
@@ -93,6 +94,7 @@ class RandomState(L.Callback):
                 self._stream,
                 partial(self._before_loaders, trainer),
                 partial(self._before_batch, trainer, pl_module),
+                partial(self._before_validation, trainer, pl_module),
             )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -130,7 +132,8 @@ class RandomState(L.Callback):
     ) -> None:
         """Save the states of every rank."""
         (own,) = checkpoint["callbacks"][self.state_key]["ranks"]
-        if self._is_over or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if self._is_over or (is_last and not self._in_batch):
             own["generators"] = self._reading_states(trainer)  # for what follows the epoch
         checkpoint["callbacks"][self.state_key] = {"ranks": of_every_rank(trainer, own)}
         if self._loaders.current:
@@ -145,7 +148,7 @@ class RandomState(L.Callback):
         state, self._restored = self._restored, None
         before = 0 if state is None else replay.batches_before(trainer)
         self._at_start, self._made_anew, self._pending = before == 0, False, None
-        self._is_over = False
+        self._is_over, self._own = False, {}
         if state is not None and _is_own(trainer):
             own_generators.set_states(replay.reading_generators(trainer), state["generators"])
             self._pending_own = dict(state.get("own", {}))
@@ -188,9 +191,8 @@ class RandomState(L.Callback):
 
     def _before_batch(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Seed the epoch, or go on with it; keep the states."""
-        if self._at_start or self._pending_own:
-            self._own = replay.all_generators(trainer, module)
-            self._put_back_own()
+        if self._at_start or not self._own:
+            self._find_own(trainer, module)
         self._own_states = _states(self._own)
         for callback in _last_checkpoints(trainer):
             callback.before_read(trainer, module)
@@ -216,11 +218,13 @@ class RandomState(L.Callback):
         self._loaders.after_batch(trainer)
         self._in_batch = False
 
+    def _before_validation(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Put back what a validation is read with, whose loaders may have been made just now."""
+        if self._pending_own or not self._own.get("validation"):
+            self._find_own(trainer, module)
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seed a validation."""
-        if self._pending_own and trainer.state.fn == TrainerFn.FITTING:
-            self._own = replay.all_generators(trainer, pl_module)
-            self._put_back_own()
         if trainer.state.fn == TrainerFn.FITTING:
             seed_all(self._seed, trainer.global_step, _Phase.VALIDATION)
 
@@ -239,11 +243,12 @@ class RandomState(L.Callback):
         state, self._restored = self._restored, None
         if state is not None and _is_own(trainer):
             self._pending_own = dict(state.get("own", {}))
-            self._own = replay.all_generators(trainer, pl_module)
-            self._put_back_own()
+            self._find_own(trainer, pl_module)
         seed_all(self._seed, 0, _Phase.AFTER)
 
-    def _put_back_own(self) -> None:
+    def _find_own(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Look what generators there are now, and put those back that are."""
+        self._own = replay.all_generators(trainer, module)
         for name, states in list(self._pending_own.items()):
             generators = self._own.get(name, [])
             if name == "validation" and not generators:

@@ -118,6 +118,7 @@ def watch_loaders(
     stream: Stream,
     before_loaders: Callable[[], None],
     before_read: Callable[[], None],
+    before_validation: Callable[[], None],
 ) -> None:
     """Let Lightning ask for training data, iterate over them and read them in a stream.
 
@@ -128,6 +129,7 @@ def watch_loaders(
         stream: Where reading draws from.
         before_loaders: Is called before loaders are asked for.
         before_read: Is called before a batch is read.
+        before_validation: Is called before validation data are iterated over.
     """
     loop = trainer.fit_loop
     if "setup_data" in vars(loop):
@@ -145,11 +147,20 @@ def watch_loaders(
             loop._data_fetcher = StreamFetcher(fetcher, stream, before_read)
 
     loop.setup_data = in_stream
+    validation = loop.epoch_loop.val_loop
+    set_up_validation = validation.setup_data
+
+    def with_validation() -> None:
+        set_up_validation()
+        before_validation()
+
+    validation.setup_data = with_validation
 
 
 def watch_no_more(trainer: L.Trainer) -> None:
     """Leave Lightning alone again."""
-    vars(trainer.fit_loop).pop("setup_data", None)
+    for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop):
+        vars(loop).pop("setup_data", None)
 
 
 def is_iterated(trainer: L.Trainer) -> bool:
