@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 from bitladder.callbacks.attributes import Attributes, State
 
@@ -91,10 +92,10 @@ def changes(state: State) -> list[str]:
 def moved(trained: Module, fresh: Module, *callbacks: L.Callback) -> None:
     """What changes in one module is put back in the other."""
     here, there = Attributes(), Attributes()
-    here.note(trainer(*callbacks), trained)
+    here.note(trainer(*callbacks), trained, resumed=False)
     assert not changes(here.changed(trainer(*callbacks), trained))
     trained.train_a_little()
-    there.note(trainer(*callbacks), fresh)
+    there.note(trainer(*callbacks), fresh, resumed=True)
     there.restore(trainer(*callbacks), fresh, here.changed(trainer(*callbacks), trained))
 
 
@@ -124,7 +125,7 @@ def test_what_has_changed_is_put_back_in_place() -> None:
 
 def test_what_changes_and_is_no_value_is_told_once() -> None:
     module, attributes = Module(), Attributes()
-    attributes.note(trainer(), module)
+    attributes.note(trainer(), module, resumed=False)
     module.train_a_little()
     with pytest.warns(UserWarning, match=r"checkpoints leave out module\.(model|view) \("):
         state = attributes.changed(trainer(), module)
@@ -146,7 +147,7 @@ def test_what_was_changed_back_is_changed_back() -> None:
     trained.best = fresh.best = "cold"
     here, there = Attributes(), Attributes()
     for attributes, module in ((here, trained), (there, fresh)):
-        attributes.note(trainer(), module)
+        attributes.note(trainer(), module, resumed=module is fresh)
         module.best = "warm"
     trained.train_a_little()
     there.restore(trainer(), fresh, here.changed(trainer(), trained))
@@ -156,7 +157,7 @@ def test_what_was_changed_back_is_changed_back() -> None:
 def test_callbacks_are_known_by_their_class_wherever_they_stand() -> None:
     counting, second, other = Counting(), Counting(), Counting()
     attributes, module = Attributes(), Module()
-    attributes.note(trainer(counting, second), module)
+    attributes.note(trainer(counting, second), module, resumed=True)
     counting.batches, second.batches = 3, 4
     state = attributes.changed(trainer(counting, second), module)
     Attributes().restore(trainer(L.Callback(), other), module, state)
@@ -166,7 +167,7 @@ def test_callbacks_are_known_by_their_class_wherever_they_stand() -> None:
 @pytest.mark.parametrize("kind", [Stateful, Bar])
 def test_callbacks_with_a_state_of_their_own_are_left_to_it(kind: type[Counting]) -> None:
     attributes, callback, module = Attributes(), kind(), Module()
-    attributes.note(trainer(callback), module)
+    attributes.note(trainer(callback), module, resumed=True)
     callback.batches = 1
     assert not changes(attributes.changed(trainer(callback), module))
 
@@ -175,8 +176,8 @@ def test_a_tensor_that_lives_elsewhere_too_is_not_written_over() -> None:
     trained, fresh = Module(), Module()
     trained.view, fresh.view = torch.zeros(2), fresh.weight.detach()
     here, there = Attributes(), Attributes()
-    here.note(trainer(), trained)
-    there.note(trainer(), fresh)
+    here.note(trainer(), trained, resumed=True)
+    there.note(trainer(), fresh, resumed=True)
     trained.view = torch.full((2,), 5.0)
     there.restore(trainer(), fresh, here.changed(trainer(), trained))
     assert fresh.view.tolist() == [5, 5]
@@ -188,7 +189,7 @@ def test_lists_that_were_one_and_are_two_stay_two() -> None:
     here, there = Attributes(), Attributes()
     for attributes, module in ((here, trained), (there, fresh)):
         module.model = module.best = ["a", "b"]
-        attributes.note(trainer(), module)
+        attributes.note(trainer(), module, resumed=module is fresh)
     trained.best = trained.best[1:]
     there.restore(trainer(), fresh, here.changed(trainer(), trained))
     assert (fresh.model, fresh.best) == (["a", "b"], ["b"])
@@ -199,7 +200,7 @@ def test_the_newest_list_of_a_history_is_the_one_that_grows() -> None:
     here, there = Attributes(), Attributes()
     for attributes, module in ((here, trained), (there, fresh)):
         module.model = []
-        attributes.note(trainer(), module)
+        attributes.note(trainer(), module, resumed=module is fresh)
     trained.best = [0.5]
     trained.model.append(trained.best)
     there.restore(trainer(), fresh, here.changed(trainer(), trained))
@@ -209,7 +210,7 @@ def test_the_newest_list_of_a_history_is_the_one_that_grows() -> None:
 
 def test_a_foreign_checkpoint_sets_neither_paths_nor_what_is_lightnings() -> None:
     module, attributes = Module(), Attributes()
-    attributes.note(trainer(), module)
+    attributes.note(trainer(), module, resumed=True)
     hostile = {"changed": {"_modules": ["object", 0, None, "dict", []]}, "gone": ["_parameters"]}
     attributes.restore(trainer(), module, {"module": hostile | {"left": []}})
     assert module.part is module._modules["part"]
@@ -235,7 +236,7 @@ def test_a_foreign_checkpoint_sets_neither_paths_nor_what_is_lightnings() -> Non
 def test_a_change_in_place_is_seen(value: Any, change: Any) -> None:
     module, attributes = Module(), Attributes()
     module.model = value
-    attributes.note(trainer(), module)
+    attributes.note(trainer(), module, resumed=False)
     assert attributes.changed(trainer(), module) == {}
     change(value)
     assert list(attributes.changed(trainer(), module)["module"]["changed"]) == ["model"]
@@ -244,10 +245,67 @@ def test_a_change_in_place_is_seen(value: Any, change: Any) -> None:
 def test_what_is_very_large_is_left_out_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitladder.callbacks.attributes.LARGE", 1000)
     module, attributes = Module(), Attributes()
-    attributes.note(trainer(), module)
+    attributes.note(trainer(), module, resumed=False)
     module.outputs.extend(torch.zeros(100) for _ in range(3))
     with pytest.warns(UserWarning, match=r"leave out module\.(outputs|alias) \(it has 0.0 GB"):
         assert attributes.changed(trainer(), module)["module"]["changed"] == {}
+
+
+def test_a_value_that_is_too_large_is_not_copied_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitladder.callbacks.attributes.LARGE", 1000)
+    module, attributes = Module(), Attributes()
+    attributes.note(trainer(), module, resumed=False)
+    module.outputs.append(torch.zeros(1000))
+    monkeypatch.setattr("bitladder.callbacks.plain_graph.Packer._describe", pytest.fail)
+    with pytest.warns(UserWarning, match="it has"):
+        attributes._tell("module.outputs", module.outputs, attributes._packers(module)())
+
+
+def test_what_is_nested_without_end_is_left_out_aloud() -> None:
+    module, attributes = Module(), Attributes()
+    attributes.note(trainer(), module, resumed=False)
+    for _ in range(200):
+        module.model = (1.0, module.model)
+    with pytest.warns(UserWarning, match=r"module\.model \(more than 50 containers"):
+        assert "model" not in changes(attributes.changed(trainer(), module))
+
+
+def test_what_a_hook_does_again_to_what_was_changed_back_is_undone() -> None:
+    here, there = Attributes(), Attributes()
+    trained, fresh = Module(), Module()
+    here.note(trainer(), trained, resumed=False)
+    state = here.changed(trainer(), trained)
+    there.note(trainer(), fresh, resumed=True)
+    outputs = fresh.outputs
+    outputs.append(torch.tensor(3.0))  # in on_train_start, say
+    there.restore(trainer(), fresh, state)
+    assert fresh.outputs is outputs
+    assert outputs == []
+
+
+def test_generators_are_left_to_those_who_know_them(recwarn: pytest.WarningsRecorder) -> None:
+    module, attributes = Module(), Attributes()
+    attributes.note(trainer(), module, resumed=False)
+    module.model = torch.Generator()
+    attributes.changed(trainer(), module)
+    assert not [x for x in recwarn if "module.model" in str(x.message)]
+
+
+class Wrapped(Module):
+    """Saves what it wants, and has weights without memory of their own, as FSDP2 has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two = nn.Parameter(TwoTensor(torch.ones(2), torch.ones(2)))  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        return {}
+
+
+@pytest.mark.filterwarnings("ignore:checkpoints leave out")
+def test_modules_with_weights_and_states_of_their_own_kind() -> None:
+    moved(Wrapped(), fresh := Wrapped())
+    assert fresh.outputs == [torch.tensor(1.5)]
 
 
 class Jitter(Data):
@@ -319,14 +377,14 @@ def test_a_training_that_is_over_has_them_for_what_follows(tmp_path: Path) -> No
 
 def test_the_data_module_is_read_anew_and_not_put_back(tmp_path: Path) -> None:
     class Counted(Data):
-        loads = 0
+        batches = 0
 
-        def train_dataloader(self) -> Any:
-            self.loads += 1
-            return super().train_dataloader()
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            assert self.trainer is not None
+            self.batches += self.trainer.training
+            return super().on_before_batch_transfer(batch, dataloader_idx)
 
-    data = Counted()
+    data, again = Counted(), Counted()
     Fit(tmp_path).go(data=data, kill_after=4)
-    again = Counted()
     Fit(tmp_path).go(data=again, resume=True)
-    assert again.loads == data.loads == 1
+    assert (data.batches, again.batches) == (5, 27 - 4)

@@ -174,6 +174,9 @@ def test_a_tensor_is_a_copy_without_history() -> None:
         b"bytes",
         np.ma.masked_array([1, 2], [True, False]),
         np.zeros(2, dtype=[("loss", "f4")]),
+        np.str_("/etc"),
+        np.array(["/etc"]),
+        np.void(b"x"),
         defaultdict(lambda: 3),
     ],
     ids=lambda x: type(x).__name__,
@@ -205,6 +208,9 @@ SMALL = torch.zeros(8, dtype=torch.uint8)
         ["object", 0, None, "tensor", torch.zeros(1).expand(2**20), True, False],
         ["object", 0, None, "array", "O", [1], SMALL],
         ["object", 0, None, "array", "<f8", [3], SMALL],
+        ["object", 0, None, "array", "<U2", [1], SMALL],
+        ["object", 0, None, "array", "|u1", [2**20], SMALL[:1].expand(2**20)],
+        ["number", "<U2", SMALL],
     ],
 )
 def test_what_nobody_packed_is_an_error(packed: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from bitladder.cli.checkpoint_values import without_objects
 from bitladder.errors import UserError
@@ -84,3 +85,19 @@ def test_hyperparameters_that_are_no_plain_values_are_left_out_and_named() -> No
     assert left_out == ["net", "optimizer"]
     assert given["hyper_parameters"] is hyperparameters
     assert len(hyperparameters) == 3
+
+
+def test_hyperparameters_in_a_container_of_another_library_are_named_too() -> None:
+    given = {"hyper_parameters": OmegaConf.create({"lr": 0.1, "width": 4}), "epoch": 1}
+    assert without_objects(given) == ({"epoch": 1}, ["lr", "width"])
+
+
+def test_a_hyperparameter_may_be_called_as_it_pleases() -> None:
+    given = {"hyper_parameters": {1: torch.nn.Linear(1, 1), "lr": 0.1}}
+    assert without_objects(given) == ({"hyper_parameters": {"lr": 0.1}}, ["1"])
+
+
+def test_a_container_may_hold_itself() -> None:
+    values: list[object] = [1.0]
+    values.append(values)
+    assert without_objects({"values": values})[0]["values"] is values

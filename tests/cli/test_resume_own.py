@@ -9,7 +9,9 @@ from textwrap import indent
 import pytest
 import torch
 
+from bitladder.cli.later import later_checkpoints
 from bitladder.cli.main import main
+from bitladder.runs import RunDirectory
 
 from .killed import PLAIN, same, train
 
@@ -188,6 +190,8 @@ def test_a_resume_that_is_refused_removes_nothing(
     monkeypatch.setattr("bitladder.callbacks.LastCheckpoint._is_stopped", lambda *_: False)
     run = stopped(*OWN, *KEPT, before=5)
     before = sorted(run.rglob("*.ckpt"))
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert later_checkpoints(RunDirectory(run), content)
     metrics = run / "metrics.csv"
     metrics.write_text(metrics.read_text().replace("0.", "1.", 1))
     assert main(["resume", str(run), "allow=[own_task]"]) == 2

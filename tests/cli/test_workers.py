@@ -7,9 +7,13 @@ import threading
 import time
 from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from bitladder.callbacks import LastCheckpoint
+from bitladder.cli.interrupts import interruptible
 from bitladder.cli.workers import sheltered_workers
 
 FORK = multiprocessing.get_context("fork")
@@ -60,6 +64,41 @@ def test_a_process_forked_outside_of_the_block_ends_as_ever(before: type[nullcon
 def test_this_process_hears_signals_as_ever() -> None:
     with sheltered_workers(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(10)
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("prepare", [None, os.setsid])
+def test_a_program_that_the_run_starts_hears_signals(number: int, prepare: Any) -> None:
+    with sheltered_workers():
+        process = subprocess.Popen(["sleep", "30"], preexec_fn=prepare)
+    process.send_signal(number)
+    assert end(process) == -number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_somebody_forks_himself_ends_as_without_a_run(number: int) -> None:
+    ready, say = os.pipe()
+    with interruptible(trainer := SimpleNamespace(callbacks=[LastCheckpoint()])):  # type: ignore[arg-type]
+        trainer.callbacks[0].training = True
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(say, b"x")
+                time.sleep(30)
+            except KeyboardInterrupt:
+                os._exit(3)
+            os._exit(0)
+        os.read(ready, 1)
+        os.kill(child, number)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == (3 if number == signal.SIGINT else -number)
 
 
 def test_a_thread_that_a_library_starts_at_the_fork_hears_no_signal_either() -> None:

@@ -7,15 +7,15 @@ an epoch's mean over such a list would be another after a resume in its middle.
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from torch import Tensor
 
+from bitladder.callbacks.generators import Generator
 from bitladder.callbacks.plain_graph import Packer, Unpacker, digest, size_of
 
 FRAMEWORKS = {"bitladder", "lightning", "torch", "torchao", "torchmetrics"}
@@ -45,6 +45,8 @@ class _Noted:
     value: Any
     digest: bytes | None
     """None of what is no plain value."""
+    packed: Any = None
+    """A copy, while a hook may still change the value in place before it is put back."""
 
 
 class Attributes:
@@ -62,14 +64,24 @@ class Attributes:
         self._objects: dict[str, Any] = {}
         self._told: set[str] = set()
 
-    def note(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """The fit starts: what there is now is made by constructors and ``setup``."""
+    def note(self, trainer: L.Trainer, module: L.LightningModule, *, resumed: bool) -> None:
+        """The fit starts: what there is now is made by constructors and ``setup``.
+
+        Args:
+            trainer: Fits.
+            module: Is fitted.
+            resumed: Whether :meth:`restore` follows.
+        """
         self._noted, self._objects = {}, {}
+        seen: set[int] = set()
         for place, value in _attributes(trainer, module):
-            _walk(value, "|".join(place), self._objects)
+            _walk(value, "|".join(place), self._objects, seen)
         packers = self._packers(module)
         for place, value in _attributes(trainer, module):
-            self._noted[place] = _Noted(value, _digest(packers(), value))
+            packed = _packed(packers(), value)
+            code = None if packed is None else digest(packed[0])
+            kept = packed[0] if resumed and packed is not None else None
+            self._noted[place] = _Noted(value, code, kept)
 
     def changed(self, trainer: L.Trainer, module: L.LightningModule) -> State:
         """What is another now, for a checkpoint, by holder: packed, gone, or left out."""
@@ -97,7 +109,8 @@ class Attributes:
         Raises:
             ValueError: If it gives nothing like it.
         """
-        unpacker = Unpacker(self._objects, _named(module), module.device)
+        unpackers = partial(Unpacker, self._objects, _named(module), module.device)
+        unpacker = unpackers()
         holders = {holder.name: holder for holder in _holders(trainer, module)}
         for name, part in state.items():
             if name not in holders:
@@ -111,29 +124,31 @@ class Attributes:
         for (name, key), value in _attributes(trainer, module):
             noted, part = self._noted.get((name, key)), state.get(name, {})
             known = (*part.get("changed", ()), *part.get("left", ()))
-            if noted is None or noted.digest is None or key in known or value is noted.value:
+            if noted is None or noted.digest is None or key in known:
                 continue
             # A hook of this process has changed what the other process had changed back.
             if _digest(packers(), value) != noted.digest:
-                holders[name].values[key] = noted.value
+                holders[name].values[key] = unpackers().unpack(noted.packed)
+        self._noted = {place: replace(noted, packed=None) for place, noted in self._noted.items()}
 
     def _packers(self, module: L.LightningModule) -> Callable[[], Packer]:
         named = _named(module)
-        dense = (x for x in named.values() if x.layout is torch.strided and not x.is_meta)
         return partial(
             Packer,
             {id(value): path for path, value in self._objects.items()},
             {id(x): name for name, x in named.items()},
-            {x.untyped_storage().data_ptr() for x in dense},
+            {*filter(None, map(_address, named.values()))},
         )
 
     def _tell(self, place: str, value: Any, packer: Packer) -> None:
-        if place in self._told:
+        if place in self._told or isinstance(value, Generator):  # which others put back
             return
         self._told.add(place)
         try:
-            packer.pack(value)
-            why = f"it has {size_of(value) / 1e9:.1f} GB"
+            size = size_of(value)
+            if size <= LARGE:
+                packer.pack(value)
+            why = f"it has {size / 1e9:.1f} GB"
         except Exception as error:
             why = str(error)
         warnings.warn(
@@ -187,8 +202,20 @@ def _attributes(trainer: L.Trainer, module: L.LightningModule) -> Iterator[tuple
 
 def _named(module: L.LightningModule) -> dict[str, Tensor]:
     """Parameters and buffers that Lightning saves, by their names."""
-    saved = module.state_dict(keep_vars=True)
-    return {name: x for name, x in saved.items() if isinstance(x, Tensor)}
+    named: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    for prefix, part in module.named_modules(remove_duplicate=False):
+        for name, x in part.named_buffers(prefix, recurse=False, remove_duplicate=False):
+            if name.rpartition(".")[2] not in part._non_persistent_buffers_set:
+                named[name] = x
+    return named
+
+
+def _address(x: Tensor) -> int | None:
+    """Of its memory, if it has any that is its own."""
+    try:
+        return x.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # sparse, or wrapped, as by FSDP2
+        return None
 
 
 def _package(kind: type) -> str:
@@ -208,9 +235,9 @@ def _digest(packer: Packer, value: Any) -> bytes | None:
     return None if packed is None else digest(packed[0])
 
 
-def _walk(value: Any, path: str, objects: dict[str, Any]) -> None:
+def _walk(value: Any, path: str, objects: dict[str, Any], seen: set[int]) -> None:
     """Give paths to the objects that may be shared, up to `LONG` of them."""
-    left, seen, end = [(path, value)], {id(x) for x in objects.values()}, len(objects) + LONG
+    left, end = [(path, value)], len(objects) + LONG
     while left and len(objects) < end:
         path, item = left.pop()
         kind = type(item)

@@ -1,4 +1,4 @@
-"""The states of the global generators: Python's, NumPy's and PyTorch's."""
+"""Python's, NumPy's and PyTorch's generators, and the states of the global ones."""
 
 import random
 from typing import Any, NamedTuple
@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+"""Of whatever library, global or somebody's own."""
 
 
 class States(NamedTuple):

@@ -122,7 +122,7 @@ class LastCheckpoint(L.Callback):
         refuse_to_share(trainer, Path(str(self.dirpath)) / self.FILENAME)
         state = self._resumed
         self._stop, self._saved_step, self._over = None, 0, False
-        self._attributes.note(trainer, pl_module)
+        self._attributes.note(trainer, pl_module, resumed=state is not None)
         if state is not None:
             self._pending = own_part(trainer, state["progress"]).get("attributes")
         if state is None or not self.is_own:

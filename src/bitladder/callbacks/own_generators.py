@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from bitladder.callbacks.attributes import FRAMEWORKS
+from bitladder.callbacks.generators import Generator
 from bitladder.callbacks.plain_graph import Packer, Unpacker
-
-Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
 LONG = 1000
 """Elements of a container that holds data, and no generators."""
@@ -52,7 +51,7 @@ def states(generators: Sequence[Generator]) -> list[Any]:
 
 
 def set_states(generators: Sequence[Generator], states: Sequence[Any]) -> bool:
-    """Put them where :func:`states` of as many of the same kinds was.
+    """Put them where as many of the same kinds stood.
 
     Returns:
         Whether they are as many; nothing has changed otherwise.

@@ -15,6 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+DEPTH = 50
+"""Containers in one another, beyond which nothing is written: writing and reading recurse."""
+
+_NUMBER = 8
+"""Bytes."""
+
 SCALARS = (type(None), bool, int, float, complex, torch.dtype, torch.device)
 _FACTORIES: dict[str, Callable[[], Any]] = {
     kind.__name__: kind for kind in (list, dict, set, int, float, str, bool)
@@ -28,6 +34,8 @@ _MAPPINGS: dict[type, str] = {
     defaultdict: "defaults",
 }
 _FROZEN: dict[type, str] = {tuple: "tuple", frozenset: "frozenset", torch.Size: "size"}
+_ARRAYS = "biufcmM"
+"""The kinds of arrays of numbers and times; texts might be paths, others are no plain values."""
 
 
 class NotPlainError(ValueError):
@@ -51,6 +59,7 @@ class Packer:
     ) -> None:
         self._paths, self._named, self._live = paths or {}, named or {}, live
         self._numbers: dict[int, int] = {}
+        self._depth = 0
         self._kept: list[object] = []  # so that nothing else comes to their addresses
 
     def pack(self, value: Any) -> Any:
@@ -58,9 +67,10 @@ class Packer:
 
         Raises:
             NotPlainError: If it holds something else than numbers, texts, tensors, arrays of
-                NumPy's, lists, tuples, sets, deques and dicts. Nothing is written of it then.
+                NumPy's, lists, tuples, sets, deques and dicts, or more than `DEPTH` of these in one
+                another. Nothing is written of it then.
         """
-        before = len(self._kept)
+        before, self._depth = len(self._kept), 0
         try:
             return self._pack(value)
         except BaseException:
@@ -70,6 +80,14 @@ class Packer:
             raise
 
     def _pack(self, value: Any) -> Any:
+        self._depth += 1
+        if self._depth > DEPTH:
+            raise NotPlainError(f"more than {DEPTH} containers in one another")
+        packed = self._write(value)
+        self._depth -= 1
+        return packed
+
+    def _write(self, value: Any) -> Any:
         kind = type(value)
         if kind in SCALARS:
             return value
@@ -79,7 +97,7 @@ class Packer:
             return ["named", self._named[id(value)]]
         if kind in _FROZEN:
             return [_FROZEN[kind], [self._pack(x) for x in value]]
-        if isinstance(value, np.generic) and value.dtype.names is None:
+        if isinstance(value, np.generic) and value.dtype.kind in _ARRAYS:
             return ["number", value.dtype.str, _content(value)]
         if id(value) in self._numbers:
             return ["same", self._numbers[id(value)]]
@@ -99,7 +117,7 @@ class Packer:
                 content = value.detach().to("cpu", copy=True)
                 learns = value.requires_grad and value.is_leaf
                 return [_TENSORS[kind], content, value.device.type == "cpu", learns]
-        elif kind is np.ndarray and not value.dtype.hasobject and value.dtype.names is None:
+        elif kind is np.ndarray and value.dtype.kind in _ARRAYS:
             return ["array", value.dtype.str, list(value.shape), _content(value)]
         raise NotPlainError(f"{kind.__module__}.{kind.__qualname__}")
 
@@ -169,8 +187,7 @@ class Unpacker:
         return self._made[number]
 
     def _tensor(self, there: Any, name: str, content: Tensor, on_cpu: bool, grad: bool) -> Tensor:
-        if not _is_dense(content) or content.nbytes > content.untyped_storage().nbytes():
-            raise ValueError("a tensor of a checkpoint is larger than its file")
+        _check_size(content)
         if _TENSORS.get(type(there)) == name and _alike(there, content):
             with torch.no_grad():
                 return there.copy_(content)
@@ -188,7 +205,7 @@ def digest(packed: Any) -> bytes:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of the tensors and arrays that a value holds, each as often as it is there."""
+    """Bytes of what a value holds, roughly, and of tensors as often as they are there."""
     left, seen, size = [value], set(), 0
     while left:
         item = left.pop()
@@ -198,6 +215,8 @@ def size_of(value: Any) -> int:
         elif kind in (*_MAPPINGS, *_SEQUENCES, *_FROZEN) and id(item) not in seen:
             seen.add(id(item))
             left += item.values() if kind in _MAPPINGS else item
+        else:
+            size += len(item) if kind is str else _NUMBER
     return size
 
 
@@ -226,6 +245,11 @@ def _is_dense(value: Tensor) -> bool:
     return value.layout is torch.strided and not value.is_quantized and value.device.type != "meta"
 
 
+def _check_size(content: Tensor) -> None:
+    if not _is_dense(content) or content.nbytes > content.untyped_storage().nbytes():
+        raise ValueError("a tensor of a checkpoint is larger than its file")
+
+
 def _alike(there: Tensor, content: Tensor) -> bool:
     same = there.shape == content.shape and there.dtype == content.dtype
     return same and not there.is_inference() and 0 not in there.stride()
@@ -238,10 +262,9 @@ def _content(value: Any) -> Tensor:
 
 def _array(dtype: str, shape: list[int], content: Tensor) -> np.ndarray[Any, Any]:
     kind = np.dtype(dtype)
-    if kind.hasobject or kind.names is not None:
+    if kind.kind not in _ARRAYS:
         raise ValueError(f"an array of {dtype} is none that a checkpoint holds")
-    if kind.itemsize == 0:
-        return np.zeros(shape, kind)
+    _check_size(content)
     return np.frombuffer(content.numpy().tobytes(), dtype=kind).copy().reshape(shape)
 
 

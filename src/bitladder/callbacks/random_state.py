@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from bitladder.callbacks import own_generators, replay
 from bitladder.callbacks.generators import (
+    Generator,
     States,
     capture,
     from_plain,
@@ -20,8 +21,8 @@ from bitladder.callbacks.generators import (
 )
 from bitladder.callbacks.last_checkpoint import LastCheckpoint
 from bitladder.callbacks.loader_states import LoaderStates
-from bitladder.callbacks.own_generators import Generator
 from bitladder.callbacks.ranks import of_every_rank, own_part
+from bitladder.errors import UserError
 
 State = dict[str, Any]
 
@@ -254,7 +255,14 @@ class RandomState(L.Callback):
             if name == "validation" and not generators:
                 continue  # until its loaders are there
             del self._pending_own[name]
-            if not own_generators.set_states(generators, states):
+            try:
+                is_known = own_generators.set_states(generators, states)
+            except Exception as error:  # whatever each library raises
+                raise UserError(
+                    f"{trainer.ckpt_path} is damaged: random generators of the {name} cannot stand"
+                    f" where it says: {error}"
+                ) from error
+            if not is_known:
                 warnings.warn(
                     f"random generators of the {name} draw what they draw in a new run: the"
                     f" checkpoint knows {len(states)} of them and there are {len(generators)}",

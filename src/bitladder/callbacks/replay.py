@@ -15,6 +15,7 @@ from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
 
 from bitladder.callbacks.attributes import is_users
 from bitladder.callbacks.generators import (
+    Generator,
     States,
     capture,
     capture_but_numpy,
@@ -22,7 +23,7 @@ from bitladder.callbacks.generators import (
     restore_but_numpy,
     seed_all,
 )
-from bitladder.callbacks.own_generators import Generator, find
+from bitladder.callbacks.own_generators import find
 
 # NumPy documents both; its type stubs do not know them.
 _GET_NUMPY: Callable[[], np.random.BitGenerator] = getattr(np.random, "get_bit_generator")  # noqa: B009

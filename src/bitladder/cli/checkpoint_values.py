@@ -2,7 +2,7 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,9 +45,10 @@ def without_objects(checkpoint: dict[str, Any]) -> tuple[dict[str, Any], list[st
         values = plain.get(key)
         if isinstance(values, dict):
             objects = [name for name, value in values.items() if _first_object(value, "")]
-            left_out += objects
+            left_out += map(str, objects)
             plain[key] = {name: x for name, x in values.items() if name not in objects}
         elif _first_object(values, key):
+            left_out += map(str, values) if isinstance(values, Mapping) else ()
             del plain[key]
     if found := _first_object(plain, ""):
         where, value = found
@@ -62,20 +63,25 @@ def without_objects(checkpoint: dict[str, Any]) -> tuple[dict[str, Any], list[st
 
 def _first_object(value: Any, where: str) -> tuple[str, Any] | None:
     """The first thing in a tree that is not read without running code, with its place."""
-    kind = type(value)
-    if kind in _MAPPINGS:
-        found = (_first_object(x, where) for x in value)
-        below = (_first_object(x, f"{where}.{key}".lstrip(".")) for key, x in value.items())
-        return _first(found) or _first(below)
-    if kind in _SEQUENCES:
-        return _first(_first_object(x, f"{where}[{index}]") for index, x in enumerate(value))
-    if (kind in _VALUES and not getattr(value, "__dict__", None)) or _is_read(value):
-        return None
-    return where, value
+    left, seen = [(where, value)], set[int]()
+    while left:
+        where, item = left.pop()
+        kind = type(item)
+        if kind in (*_MAPPINGS, *_SEQUENCES):
+            if id(item) not in seen:
+                seen.add(id(item))
+                left += reversed([*_below(item, where)])
+        elif (kind not in _VALUES or getattr(item, "__dict__", None)) and not _is_read(item):
+            return where, item
+    return None
 
 
-def _first(found: Iterator[tuple[str, Any] | None]) -> tuple[str, Any] | None:
-    return next((x for x in found if x is not None), None)
+def _below(container: Any, where: str) -> Iterator[tuple[str, Any]]:
+    if type(container) in _MAPPINGS:
+        yield from ((where, key) for key in container)
+        yield from ((f"{where}.{key}".lstrip("."), x) for key, x in container.items())
+    else:
+        yield from ((f"{where}[{index}]", x) for index, x in enumerate(container))
 
 
 def _is_read(value: Any) -> bool:

@@ -38,14 +38,16 @@ def interruptible(trainer: L.Trainer | None = None) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if os.getpid() != owner:
-            return  # in a process that was forked a moment ago
+        if os.getpid() != owner:  # one that somebody forked, who knows nothing of us
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
+            return
         if last is None or asked or not last.training:
             raise Interrupted(number)
         asked = number
         last.stop(number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     if trainer is not None:
         # Lightning brings a handler of its own for SIGTERM, which stops between two batches, too,
         # but with no regard for gradients that accumulate.

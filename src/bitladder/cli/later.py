@@ -76,5 +76,5 @@ def _place(content: Mapping[str, Any]) -> int | None:
     """After how many batches a checkpoint was written, if it says so."""
     try:
         return int(content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

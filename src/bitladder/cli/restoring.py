@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 
 from bitladder.cli.ranks import lost_another
+from bitladder.cli.workers import lost_worker
 from bitladder.errors import RunError, UserError
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,6 @@ def restoring(
     Raises:
         UserError: If anything was raised before the first batch.
     """
-    if checkpoint is None:
-        taken_up()
-        yield
-        return
     watch = _TakenUp(taken_up)
     # LastCheckpoint stands first. Lightning does not declare the attribute.
     trainer.callbacks.insert(1, watch)  # pyright: ignore[reportAttributeAccessIssue]
@@ -42,7 +39,8 @@ def restoring(
     except (UserError, RunError, OSError):
         raise
     except Exception as error:
-        if watch.seen or (isinstance(error, RuntimeError) and lost_another(error)):
+        lost = isinstance(error, RuntimeError) and (lost_another(error) or lost_worker(error))
+        if checkpoint is None or watch.seen or lost:
             raise
         log.exception("%s was not taken up", checkpoint)
         raise UserError(

@@ -10,15 +10,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from multiprocessing import popen_fork
 from multiprocessing.util import register_after_fork
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a run to end."""
-
-
-_sheltered = False  # What is registered at forks stays so for good, and looks here.
 
 
 class _Shelter:
@@ -27,21 +24,28 @@ class _Shelter:
 
 @contextmanager
 def sheltered_workers() -> Iterator[None]:
-    """Let processes that are forked in the block ignore `SIGNALS`, but for this process's own.
+    """Let processes that ``multiprocessing`` forks in the block ignore `SIGNALS`.
 
-    Programs are not forked so, unless ``Popen`` is given a ``preexec_fn``. Workers that
-    ``multiprocessing_context="spawn"`` starts end at a signal as ever.
+    This process's own SIGTERM ends them as ever. Programs that are started, and workers of a
+    loader with ``multiprocessing_context="spawn"``, hear both.
     """
-    global _sheltered
-    shelter, before = _Shelter(), _sheltered
+    shelter, launch = _Shelter(), getattr(popen_fork.Popen, "_launch")  # noqa: B009
     register_after_fork(shelter, _take_shelter)
-    _mask_while_forking()
-    _sheltered = True
+
+    def masked(popen: popen_fork.Popen, process: Any) -> None:
+        # Threads that libraries start at forks, such as wandb's, begin with signals blocked, too.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            launch(popen, process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    setattr(popen_fork.Popen, "_launch", masked)  # noqa: B010
     try:
         yield
     finally:
+        setattr(popen_fork.Popen, "_launch", launch)  # noqa: B010
         del shelter
-        _sheltered = before
 
 
 def lost_worker(error: BaseException) -> bool:
@@ -49,25 +53,8 @@ def lost_worker(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
-@cache
-def _mask_while_forking() -> None:
-    """Have threads that libraries start at forks, such as wandb's, begin with signals blocked."""
-    masks: list[set[int]] = []
-
-    def block() -> None:
-        if _sheltered:
-            masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)))
-
-    def restore() -> None:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
-
-    os.register_at_fork(before=block, after_in_parent=restore)
-
-
 def _take_shelter(_: _Shelter) -> None:
-    # Blocked, not ignored: PyTorch gives its workers a handler of SIGTERM afterwards.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    # Signals are blocked, not ignored: PyTorch gives its workers a handler of SIGTERM afterwards.
     threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
     # Programs that a worker starts would have them blocked, too, and not end when it says so.
     start = getattr(subprocess, "_fork_exec", None)
