@@ -1,5 +1,6 @@
 """The end of quantization: convert, compare, compile, check the kernels, write the artifact."""
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,8 @@ def _checked(
             where = (
                 f"layer {layer} is the first that does" if layer else "each layer alone does not"
             )
-            if not torch.cpu._is_vnni_supported():
+            is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+            if is_x86 and not torch.cpu._is_vnni_supported():
                 where += (
                     "; this processor has no VNNI, without which sums of int8 products saturate:"
                     " convert on one that has"
