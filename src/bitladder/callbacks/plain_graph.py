@@ -8,12 +8,13 @@ constructor put it; what a checkpoint says of it is written into the object that
 import hashlib
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from bitladder.paths import leads_out
 
 DEPTH = 50
 """Containers in one another, beyond which nothing is written: writing and reading recurse."""
@@ -235,8 +236,7 @@ def _feed(content: Any, packed: Any) -> None:
 
 def _harmless(text: str) -> str:
     """A text that is no path elsewhere: a checkpoint may be somebody else's."""
-    path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts or text.startswith("~") or "://" in text:
+    if leads_out(text):
         raise NotPlainError("path")
     return text
 

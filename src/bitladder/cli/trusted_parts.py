@@ -7,11 +7,11 @@ may write elsewhere than into the run directory, reach a network or bring in oth
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from bitladder.cli.trust import within
 from bitladder.errors import UserError
+from bitladder.paths import leads_out
 
 WRITERS = ("precision", "quantization", "trainer", "callbacks")
 """What is built of a run beside its model and data to train it again."""
@@ -82,7 +82,7 @@ def check_parts(
     """
     for section in sections:
         for where, text in _texts(values.get(section), section):
-            if _leads_out(text):
+            if leads_out(text):
                 raise UserError(
                     f"{where}={text} leads out of the run directory, and a run that is taken from"
                     " its directory writes nowhere else"
@@ -121,11 +121,6 @@ def _remedy(target: str, where: str) -> str:
     if target.startswith("bitladder.") or where.startswith("logger."):
         return ""
     return f"; write allow=[{target.rpartition('.')[0]}] if you trust it"
-
-
-def _leads_out(text: str) -> bool:
-    path = PurePosixPath(text)
-    return path.is_absolute() or ".." in path.parts or text.startswith("~") or "://" in text
 
 
 def nodes(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
