@@ -214,7 +214,7 @@ def _address(x: Tensor) -> int | None:
     """Of its memory, if it has any that is its own."""
     try:
         return x.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):  # sparse, or wrapped, as by FSDP2
+    except RuntimeError:  # sparse, or wrapped, as by FSDP2
         return None
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 
 from bitladder.callbacks.attributes import Attributes, State
-from bitladder.callbacks.other_checkpoints import place_checkpoint_callbacks, refuse_to_share
+from bitladder.callbacks.model_checkpoints import place_checkpoint_callbacks, refuse_to_share
 from bitladder.callbacks.progress import Progress, snapshot
 from bitladder.callbacks.ranks import of_every_rank, own_part
 from bitladder.callbacks.silence import Silence
@@ -122,9 +122,9 @@ class LastCheckpoint(L.Callback):
         refuse_to_share(trainer, Path(str(self.dirpath)) / self.FILENAME)
         state = self._resumed
         self._stop, self._saved_step, self._over = None, 0, False
-        self._attributes.note(trainer, pl_module, resumed=state is not None)
         if state is not None:
             self._pending = own_part(trainer, state["progress"]).get("attributes")
+        self._attributes.note(trainer, pl_module, resumed=self._pending is not None)
         if state is None or not self.is_own:
             return  # What another run logged, and when it was over, is its own business.
         loggers = _stateful(trainer.loggers)

@@ -1,4 +1,4 @@
-"""What Lightning's ``ModelCheckpoint`` says of its files, in a run that lies elsewhere now."""
+"""Lightning's ``ModelCheckpoint`` beside ours: where its files lie, and which it may not write."""
 
 from pathlib import Path
 from typing import Any
