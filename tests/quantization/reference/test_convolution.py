@@ -56,16 +56,17 @@ def test_any_convolution_of_volumes(
 @given(
     rank=st.integers(1, 2),
     stride=st.integers(1, 2),
-    padding=st.integers(0, 3),
+    padding=st.integers(0, 3) | st.just("valid"),
     groups=st.sampled_from([1, 2, 4]),
+    kernel=st.sampled_from([1, 3]),
     mode=PADDING_MODES,
 )
 def test_any_padding_of_signals_and_images(
-    rank: int, stride: int, padding: int, groups: int, mode: Any
+    rank: int, stride: int, padding: int | str, groups: int, kernel: int, mode: Any
 ) -> None:
     torch.manual_seed(0)
     kind = (nn.Conv1d, nn.Conv2d)[rank - 1]
-    layer = kind(4, 8, 3, stride, padding, groups=groups, padding_mode=mode)
+    layer = kind(4, 8, kernel, stride, padding, groups=groups, padding_mode=mode)
     require_equal(layer, torch.randn(2, 4, *[7, 6][:rank]))
 
 

@@ -1,5 +1,6 @@
 """int8 convolutions, all of them as convolutions of images: that is what there are kernels for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,15 @@ SECOND_CHANNEL = [0, 0, 0, 0, 0, 1]
 The strides of a one-channel image fit both memory layouts. Inductor and the int8 kernel then
 disagree about the layout of the *output*, and whatever is added to it is added in the wrong
 order. Two channels leave no doubt, and int8 kernels compute four at a time anyway.
+"""
+
+FEW_CHANNELS = 16
+"""Fewer than a vector of codes has.
+
+oneDNN's int8 convolution with a kernel of one pixel and a stride gathers the pixels that it needs
+first. On AVX2 its threads write over each other's where there are so few channels, and answers
+change from call to call (uxlfoundation/oneDNN#6035 is the like for gradients). Such a layer is
+given these pixels alone.
 """
 
 
@@ -42,6 +52,10 @@ class ReferenceImages(ReferenceLayer):
             input: The layer's input, whose range counts.
             options: What ``F.conv2d`` takes besides.
         """
+        stride = options.get("stride", 1)
+        if stride != 1 and not self._is_padded(options) and self._is_one_pixel(image):
+            down, right = (stride, stride) if isinstance(stride, int) else stride
+            image, options = image[..., ::down, ::right], options | {"stride": 1}
         if not self.dynamic:
             return F.conv2d(self.rounded(image), self.weight, self.bias, **options)
         grid = self.input_scheme
@@ -53,6 +67,15 @@ class ReferenceImages(ReferenceLayer):
         output = F.conv2d(steps, self.weight, **options)
         output = (output - (shift * self.weight_sum)[:, None, None]) * scale
         return output if self.bias is None else output + self.bias[:, None, None]
+
+    def _is_one_pixel(self, image: Tensor) -> bool:
+        """Whether the kernel is one pixel of few channels."""
+        return self.weight.shape[2:] == (1, 1) and image.shape[-3] < FEW_CHANNELS
+
+    @staticmethod
+    def _is_padded(options: Mapping[str, Any]) -> bool:
+        padding = options.get("padding", 0)
+        return padding not in (0, "valid") and any(padding)
 
 
 class ReferenceConvolution(ReferenceImages):
