@@ -50,12 +50,11 @@ class ReferenceImages(ReferenceLayer):
             image: ``[N, in, height, width]``, fp32, with or without ``N``. Where the range comes
                 at run time it is padded already: zero is not the middle of the grid.
             input: The layer's input, whose range counts.
-            options: What ``F.conv2d`` takes besides.
+            options: What ``F.conv2d`` takes besides; a stride as two numbers.
         """
-        stride = options.get("stride", 1)
-        if stride != 1 and not self._is_padded(options) and self._is_one_pixel(image):
-            down, right = (stride, stride) if isinstance(stride, int) else stride
-            image, options = image[..., ::down, ::right], options | {"stride": 1}
+        down, right = options.get("stride", (1, 1))
+        if max(down, right) > 1 and not self._is_padded(options) and self._is_one_pixel(image):
+            image, options = image[..., ::down, ::right], options | {"stride": (1, 1)}
         if not self.dynamic:
             return F.conv2d(self.rounded(image), self.weight, self.bias, **options)
         grid = self.input_scheme
